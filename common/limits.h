@@ -1,0 +1,45 @@
+// Every size, queue and wait that is bounded, by name.
+//
+// A limit that an operator may change is a flag whose default stands here.
+#ifndef FORECACHE_COMMON_LIMITS_H_
+#define FORECACHE_COMMON_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/clock.h"
+
+namespace forecache {
+
+// --- Geometry -------------------------------------------------------------
+inline constexpr int kBlockTokens = 16;
+inline constexpr int kSegmentTokens = 256;
+inline constexpr int kSegmentBlocks = kSegmentTokens / kBlockTokens;
+inline constexpr int kLayersMax = 256;
+inline constexpr int kKvHeadsMax = 128;
+inline constexpr int kGroupMax = 32;  // query heads of one KV head
+inline constexpr int kHeadDimMax = 256;
+inline constexpr int kContextTokensMax = 1 << 20;
+inline constexpr int kContextBlocksMax = kContextTokensMax / kBlockTokens;
+
+// --- Data plane -----------------------------------------------------------
+inline constexpr size_t kMessageBytesMax = size_t{4} << 20;
+inline constexpr size_t kPushBytesMax = size_t{256} << 10;  // one packed push
+inline constexpr int kRequestsInFlightMax = 4096;           // of one peer
+inline constexpr Nanos kRequestTimeout = 10 * kSecond;
+inline constexpr Nanos kConnectTimeout = 5 * kSecond;
+
+// --- Control plane --------------------------------------------------------
+inline constexpr int kGrpcMessageBytesMax = 64 << 20;
+inline constexpr int kSessionsMax = 4096;
+inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
+
+// --- Worker ---------------------------------------------------------------
+inline constexpr int kPrefillChunkTokens = 512;
+inline constexpr int kQueuedRequestsMax = 64;
+inline constexpr int kCommandQueueMax = 1024;
+inline constexpr Nanos kLateDeadlineDefault = 2 * kSecond;
+
+}  // namespace forecache
+
+#endif  // FORECACHE_COMMON_LIMITS_H_

@@ -1,0 +1,67 @@
+// Scores of blocks against a query: what a probe computes, near the data.
+//
+// The score of a block for one query head is the largest scaled logit q.k of
+// its 16 keys.  With it comes the log-sum-exp over all the keys scanned, so
+// that scores from several places merge.  Logarithms are natural.
+//
+// Two sources: exact keys (a K plane, 16-bit floats) and key codes (a code
+// plane, 4 bits a channel).  Planes are contiguous: tokens follow each other.
+#ifndef FORECACHE_KERNELS_BLOCK_SCORES_H_
+#define FORECACHE_KERNELS_BLOCK_SCORES_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/half.h"
+
+namespace forecache {
+
+// Exact scores over a K plane [tokens][head_dim].
+struct ExactScores {
+  const std::byte* keys = nullptr;  // aligned to 64
+  KvType type = KvType::kF16;
+  int tokens = 0;                   // the last block may be partial
+  int head_dim = 0;
+  int group = 0;                    // query heads
+  const float* q = nullptr;         // [group][head_dim], unscaled
+  float scale = 0;
+  float* block_max = nullptr;       // [group] rows of blocks, `row_stride` apart
+  size_t row_stride = 0;            // floats from one head's row to the next
+  float* lse = nullptr;             // [group]
+};
+void ExactScoresRef(const ExactScores& args);
+void ExactScoresCpu(const ExactScores& args);
+
+// A code plane: a compact copy of the keys of one segment (256 tokens, full) of
+// one (layer, KV head).  k[t][c] ~ mean[c] + scale[c] * code[t][c], with codes
+// of 4 bits, mean and scale of the segment's channel.  The layout of the bytes
+// is the kernel's own: see kernels/cpu/code_scan-inl.h.
+size_t CodePlaneBytes(int head_dim);
+
+// Makes the code plane of 256 keys [256][head_dim].  Deterministic: the same
+// keys give the same bytes on every CPU.
+void EncodeCodePlane(const std::byte* keys, KvType type, int head_dim,
+                     std::byte* code_plane);
+
+// The keys that a code plane stands for, f32 [256][head_dim]: for tests.
+void DecodeCodePlane(const std::byte* code_plane, int head_dim, float* keys);
+
+// Scores over one code plane; the fields as in ExactScores, 16 blocks.
+// Queries are quantised to int8 inside: a score differs from the exact score
+// on the decoded keys by less than 1 % of |q||k| scale.
+struct CodeScores {
+  const std::byte* code_plane = nullptr;
+  int head_dim = 0;
+  int group = 0;
+  const float* q = nullptr;
+  float scale = 0;
+  float* block_max = nullptr;
+  size_t row_stride = 0;
+  float* lse = nullptr;
+};
+void CodeScoresRef(const CodeScores& args);
+void CodeScoresCpu(const CodeScores& args);
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KERNELS_BLOCK_SCORES_H_

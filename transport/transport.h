@@ -1,0 +1,130 @@
+// The seam of the data plane: messages and one-sided puts between processes.
+//
+// A Transport is one device's worth of communication: one address, many
+// Endpoints (one a peer).  Implementations: ucx_transport (shared memory, TCP,
+// RDMA), loopback_transport (the in-process twin that tests run against) and
+// faulty_transport (wraps another and loses, delays, repeats or corrupts by a
+// seed).  tests/transport/contract_test.cc holds all of them to this page.
+#ifndef FORECACHE_TRANSPORT_TRANSPORT_H_
+#define FORECACHE_TRANSPORT_TRANSPORT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/bytes.h"
+#include "common/clock.h"
+
+namespace forecache {
+
+class Endpoint;
+
+// Receives what peers send.  Every call comes from inside Progress(), on the
+// thread that owns the Transport; it must not block, and must not call
+// Progress() itself.
+class MessageHandler {
+ public:
+  virtual ~MessageHandler() = default;
+
+  // A whole message arrived from `from`.  The views end with this call: copy
+  // what must stay.  Replies go to `from`, which the Transport owns and which
+  // stays valid until OnDisconnect names it.
+  virtual void OnMessage(Endpoint* from, ByteView header, ByteView payload) = 0;
+
+  // The peer is gone.  `from` is invalid after this call.  Transports without
+  // error mode (same host) may never say so: deadlines and the control plane
+  // are what a caller relies on.
+  virtual void OnDisconnect(Endpoint* from, const absl::Status& why) = 0;
+};
+
+// Memory that peers may write to with Endpoint::Put.
+//
+// Lifetime: the memory must outlive the region, the region the Transport's
+// last operation on it; destroy it before its Transport.
+class MemoryRegion {
+ public:
+  virtual ~MemoryRegion() = default;
+  virtual MutableBytes bytes() const = 0;
+  // What a peer needs to write here: opaque, for Endpoint::Put.
+  virtual std::string RemoteKey() const = 0;
+};
+
+// The way to one peer.
+//
+// Threads: used by the Transport's thread only.
+class Endpoint {
+ public:
+  // Tells the end of an operation, from inside Progress() or from inside the
+  // call that started it.
+  using Done = std::function<void(const absl::Status&)>;
+
+  virtual ~Endpoint() = default;
+
+  // Sends one message.  `header` is copied before Send returns.  `payload`
+  // must stay unchanged until `done` says that it may be reused; that says
+  // nothing about the peer having seen it.  Messages on one endpoint may
+  // overtake each other: an answer is the only proof of arrival.
+  // Returns kInvalidArgument when header or payload pass the limits
+  // (kHeaderBytesMax, kMessageBytesMax), kResourceExhausted when
+  // kRequestsInFlightMax sends are under way, kUnavailable when the peer is
+  // known to be gone; then `done` is never called.
+  virtual absl::Status Send(ByteView header, ByteView payload, Done done) = 0;
+
+  // Writes `source` into the peer's region at `offset`.  `done` means that the
+  // peer's memory holds the bytes and `source` may be reused; the peer is not
+  // told.  The same errors as Send.
+  virtual absl::Status Put(ByteView source, const std::string& remote_key,
+                           uint64_t offset, Done done) = 0;
+
+  // For logs and metric labels: "shm", "tcp", "rdma", "loopback".
+  virtual std::string TransportName() const = 0;
+  // For logs: who the peer is.
+  virtual std::string PeerName() const = 0;
+};
+
+inline constexpr size_t kHeaderBytesMax = 1024;
+
+// Threads: everything but Wake() on the one thread that owns it.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  // REQUIRES: called once, before the first Connect or Progress; `handler`
+  // outlives the Transport.
+  virtual void SetHandler(MessageHandler* handler) = 0;
+
+  // What a peer passes to Connect.  Opaque bytes, at most 64 KiB; travels by
+  // the control plane.
+  virtual std::string Address() const = 0;
+
+  // Starts an endpoint to `address`.  Wiring up goes on in the background; a
+  // peer that is not there shows as sends that fail or never finish.
+  // The Transport owns the endpoint.
+  virtual absl::StatusOr<Endpoint*> Connect(const std::string& address) = 0;
+
+  // Closes an endpoint of Connect or of OnMessage.  Sends under way end with
+  // kCancelled or normally.  `endpoint` is invalid afterwards.
+  virtual void Close(Endpoint* endpoint) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(
+      MutableBytes memory) = 0;
+
+  // Does what can be done without waiting: completions, arrivals.  Returns
+  // how many events it handled; 0 means idle.
+  virtual int Progress() = 0;
+
+  // Sleeps until there is something for Progress, Wake() was called, or
+  // `timeout` passed.  Burns no CPU.
+  virtual void Wait(Nanos timeout) = 0;
+
+  // Ends a Wait (or makes the next one return at once).
+  // Threads: safe to call from any thread, and from a signal handler.
+  virtual void Wake() = 0;
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_TRANSPORT_TRANSPORT_H_

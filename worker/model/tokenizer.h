@@ -1,0 +1,47 @@
+// Text to tokens and back, by libllama's vocabulary.
+#ifndef FORECACHE_WORKER_MODEL_TOKENIZER_H_
+#define FORECACHE_WORKER_MODEL_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace forecache {
+
+struct ChatMessage {
+  std::string role;  // "system", "user", "assistant"
+  std::string content;
+};
+
+// Threads: safe to call from any thread.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // No special tokens are added; with `parse_special`, those written in the
+  // text ("<|im_start|>") become tokens.
+  virtual std::vector<int32_t> Encode(std::string_view text,
+                                      bool parse_special) const = 0;
+  // The bytes of `tokens`; one token may be part of a UTF-8 character.
+  virtual std::string Decode(std::span<const int32_t> tokens) const = 0;
+  virtual bool IsEndOfText(int32_t token) const = 0;
+  virtual int vocabulary() const = 0;
+
+  // The prompt of a conversation by the model's own chat template, open for
+  // the assistant's answer.
+  virtual absl::StatusOr<std::string> ApplyChatTemplate(
+      std::span<const ChatMessage> messages) const = 0;
+};
+
+// Errors as LoadGgmlModel.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
+    const std::string& path);
+
+}  // namespace forecache
+
+#endif  // FORECACHE_WORKER_MODEL_TOKENIZER_H_
