@@ -31,6 +31,7 @@ inline constexpr Nanos kConnectTimeout = 5 * kSecond;
 
 // --- Control plane --------------------------------------------------------
 inline constexpr int kGrpcMessageBytesMax = 64 << 20;
+inline constexpr Nanos kRpcTimeout = 5 * kSecond;
 inline constexpr int kSessionsMax = 4096;
 inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
 

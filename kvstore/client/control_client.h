@@ -1,0 +1,76 @@
+// A worker's door to a store's control plane (gRPC).
+#ifndef FORECACHE_KVSTORE_CLIENT_CONTROL_CLIENT_H_
+#define FORECACHE_KVSTORE_CLIENT_CONTROL_CLIENT_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kvstore/client/data_client.h"
+#include "kvstore/geometry.h"
+
+namespace forecache {
+
+// Whose KV it is: see ModelIdentity in proto/store.proto.
+struct ModelFingerprint {
+  std::string weights_digest;
+  std::string architecture;
+  KvGeometry geometry;
+  float rope_base = 0;
+};
+
+struct StoreAddress {
+  std::string store_id;
+  std::string data_plane;  // for DataClient::Connect
+  uint32_t epoch = 0;
+};
+
+struct OpenedSession {
+  SessionHandle handle;
+  int cached_tokens = 0;  // a multiple of 256, less than the prompt
+};
+
+struct StoreStats {  // see StatsReply in proto/store.proto
+  std::string store_id;
+  uint64_t sessions = 0, segments = 0, open_segments = 0;
+  uint64_t dram_bytes = 0, dram_capacity_bytes = 0;
+  uint64_t blocks_put = 0, blocks_pushed = 0, bytes_pushed = 0;
+  uint64_t probes = 0, probe_key_bytes = 0, blocks_refused = 0;
+  uint64_t segments_evicted = 0, segments_dropped = 0;
+  uint64_t prefix_lookups = 0, prefix_tokens_asked = 0, prefix_tokens_hit = 0;
+  std::string transport, isa;
+};
+
+// Every call blocks, for at most its deadline (kRpcTimeout in limits.h), and
+// returns the server's status; kUnavailable names the address when nobody
+// answers.
+//
+// Threads: safe to call from any thread.
+class ControlClient {
+ public:
+  explicit ControlClient(const std::string& address);  // "host:port"
+  ~ControlClient();
+
+  absl::StatusOr<StoreAddress> Attach(const std::string& worker_name);
+  absl::StatusOr<OpenedSession> OpenSession(
+      const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
+      const std::string& request_id);
+  absl::Status CloseSession(const SessionHandle& session);
+  absl::StatusOr<int> LookupPrefix(const ModelFingerprint& model,
+                                   std::span<const int32_t> prompt_tokens);
+  absl::Status SealSegment(const SessionHandle& session, int segment,
+                           std::span<const int32_t> tokens);
+  absl::StatusOr<StoreStats> Stats();
+  // Whether the store answers at all, within `timeout_ms`.
+  absl::Status WaitReady(int timeout_ms);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_CLIENT_CONTROL_CLIENT_H_

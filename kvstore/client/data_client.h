@@ -1,0 +1,128 @@
+// A worker's door to one store's data plane: put, fetch and probe.
+//
+// Everything is asynchronous.  Answers arrive inside Progress(), as calls on
+// the callbacks given with the request; each request ends exactly once, at the
+// latest at its deadline (kDeadlineExceeded).
+#ifndef FORECACHE_KVSTORE_CLIENT_DATA_CLIENT_H_
+#define FORECACHE_KVSTORE_CLIENT_DATA_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "kvstore/geometry.h"
+#include "kvstore/wire.h"
+#include "transport/transport.h"
+
+namespace forecache {
+
+// A session as the data plane sees it: from ControlClient::OpenSession.
+struct SessionHandle {
+  uint64_t id = 0;
+  uint64_t key[2] = {0, 0};
+  KvGeometry geometry;
+};
+
+// Takes the blocks of a fetch.  Called inside Progress().
+class BlockSink {
+ public:
+  virtual ~BlockSink() = default;
+  // A block whose checksums match its bytes.  The views end with the call.
+  virtual void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
+                       ByteView v) = 0;
+  // A block that will not come: kDataLoss (refused by the store, or damaged on
+  // the way), kNotFound, kDeadlineExceeded, kUnavailable.
+  virtual void OnBlockFailed(int layer, const wire::FetchEntry& entry,
+                             const absl::Status& why) = 0;
+};
+
+// What a probe found.  The views end with the call.
+struct ProbeResult {
+  int layer = 0;
+  int blocks = 0;
+  std::span<const float> lse;              // [kv_heads][group]
+  std::span<const uint16_t> log_probability;  // f16 [kv_heads][group][blocks]
+};
+
+struct DataClientCounters {
+  uint64_t blocks_put = 0;
+  uint64_t blocks_received = 0;
+  uint64_t bytes_received = 0;  // K and V parts of those blocks
+  uint64_t wire_bytes_sent = 0;      // headers and payloads
+  uint64_t wire_bytes_received = 0;
+  uint64_t probes = 0;
+  uint64_t blocks_refused = 0;  // failed with kDataLoss, here or at the store
+  uint64_t requests_timed_out = 0;
+  uint64_t messages_refused = 0;  // unparseable, or of no known request
+};
+
+// Threads: one thread, the transport's.
+// Lifetime: the transport and clock outlive it; it is the transport's handler.
+class DataClient : public MessageHandler {
+ public:
+  using Done = std::function<void(const absl::Status&)>;
+  using ProbeDone =
+      std::function<void(const absl::StatusOr<ProbeResult>& result)>;
+
+  DataClient(Transport* transport, Clock* clock);
+  ~DataClient() override;
+
+  // Connects to a store and says hello; `done` tells whether it answered.
+  absl::Status Connect(const std::string& address, uint32_t epoch, Done done);
+
+  // Puts whole blocks [first_block, first_block + block_count) of one layer.
+  // `payload` as in wire::PutBlocksBody, moved in and kept until `done`.
+  // OK in `done` means that the store holds the blocks.
+  absl::Status PutBlocks(const SessionHandle& session, int layer,
+                         int first_block, int block_count,
+                         std::vector<std::byte> payload, Done done);
+
+  // Asks for blocks.  `sink` hears of every entry exactly once, then `done`.
+  // Returns the request's id, for Cancel.
+  absl::StatusOr<uint64_t> Fetch(const SessionHandle& session, int layer,
+                                 std::span<const wire::FetchEntry> entries,
+                                 BlockSink* sink, Done done);
+
+  // Scores blocks [0, blocks) of one layer for `q` [kv_heads][group][head_dim].
+  absl::Status Probe(const SessionHandle& session, int layer, int blocks,
+                     float scale, std::span<const float> q, ProbeDone done);
+
+  // Forgets a fetch: blocks of it that arrive later are dropped.  Its sink and
+  // `done` hear kCancelled inside this call.
+  void Cancel(uint64_t request_id);
+
+  // Moves messages and ends what is past its deadline.  Returns events.
+  int Progress();
+  // Sleeps until something happens, a deadline passes or `timeout` is over.
+  void Wait(Nanos timeout);
+
+  int requests_in_flight() const;
+  const DataClientCounters& counters() const;
+  std::string TransportName() const;  // "" before Connect
+
+  // MessageHandler
+  void OnMessage(Endpoint* from, ByteView header, ByteView payload) override;
+  void OnDisconnect(Endpoint* from, const absl::Status& why) override;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Builds a PUT_BLOCKS payload.  `k` and `v` give the start of the K and V part
+// of (kv_head, block), for block in [0, block_count).
+std::vector<std::byte> PackPutPayload(
+    const KvGeometry& geometry, int block_count,
+    const std::function<const std::byte*(int kv_head, int block)>& k,
+    const std::function<const std::byte*(int kv_head, int block)>& v);
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_CLIENT_DATA_CLIENT_H_

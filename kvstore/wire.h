@@ -1,0 +1,176 @@
+// The data plane's messages, byte for byte.  docs/WIRE.md tells the story.
+//
+// A message is a transport header (WireHeader, then one fixed body by type) and
+// a payload.  All fields are little-endian, at natural alignment, without
+// padding.  A receiver refuses what it does not know: another magic, another
+// version, another length, a header whose CRC does not match.
+#ifndef FORECACHE_KVSTORE_WIRE_H_
+#define FORECACHE_KVSTORE_WIRE_H_
+
+#include <bit>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/bytes.h"
+
+namespace forecache::wire {
+
+static_assert(std::endian::native == std::endian::little,
+              "the wire is little-endian");
+
+inline constexpr uint32_t kMagic = 0x31574346;  // "FCW1"
+inline constexpr uint16_t kVersion = 1;
+
+enum class MessageType : uint16_t {
+  kHello = 1,       // worker -> store: no body.  Answered by kHelloAck.
+  kHelloAck = 2,    // no body
+  kPutBlocks = 3,   // PutBlocksBody.  Answered by kPutAck or kError.
+  kPutAck = 4,      // no body
+  kFetch = 5,       // FetchBody.  Answered by one or more kPush, or kError.
+  kPush = 6,        // PushBody
+  kProbe = 7,       // ProbeBody.  Answered by kProbeReply or kError.
+  kProbeReply = 8,  // ProbeReplyBody
+  kError = 9,       // ErrorBody; payload: a message for people
+  kCancel = 10,     // no body; request_id names the request to forget
+  kPing = 11,       // no body.  Answered by kPong.
+  kPong = 12,       // no body
+};
+
+struct WireHeader {
+  uint32_t magic = kMagic;
+  uint16_t version = kVersion;
+  uint16_t type = 0;
+  uint32_t epoch = 0;
+  uint32_t header_crc = 0;  // CRC32C of header and body, this field as 0
+  uint64_t request_id = 0;  // the worker's choice; answers repeat it
+  uint64_t session_id = 0;  // 0 where there is none
+  uint64_t session_key[2] = {0, 0};
+  uint32_t payload_bytes = 0;
+  uint32_t body_bytes = 0;
+};
+static_assert(sizeof(WireHeader) == 56);
+
+// Whole blocks of one layer, all KV heads.  Payload:
+//   PartChecksums [kv_heads][block_count]
+//   K parts       [kv_heads][block_count][part]
+//   V parts       [kv_heads][block_count][part]
+struct PutBlocksBody {
+  uint32_t layer = 0;
+  uint32_t first_block = 0;
+  uint32_t block_count = 0;
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(PutBlocksBody) == 16);
+
+struct PartChecksums {
+  uint32_t k = 0;  // CRC32C of the K part
+  uint32_t v = 0;
+};
+static_assert(sizeof(PartChecksums) == 8);
+
+// Payload: FetchEntry [count].
+struct FetchBody {
+  uint32_t layer = 0;
+  uint32_t count = 0;
+};
+static_assert(sizeof(FetchBody) == 8);
+
+// One wanted block, and where the worker will keep it.  Slot and generation
+// come back untouched: a slot that was given away since then has another
+// generation, so a late block cannot land in it.
+struct FetchEntry {
+  uint32_t block = 0;  // number in the context
+  uint16_t kv_head = 0;
+  uint16_t reserved = 0;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+};
+static_assert(sizeof(FetchEntry) == 16);
+
+// Payload: PushEntry [count], then for each entry whose status is kOk its K
+// part and its V part, in the entries' order.
+struct PushBody {
+  uint32_t layer = 0;
+  uint32_t count = 0;
+  uint32_t last = 0;  // 1 in the last push of the request
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(PushBody) == 16);
+
+enum class BlockStatus : uint16_t {
+  kOk = 0,
+  kDataLoss = 1,  // the stored bytes do not match their checksum: not sent
+  kNotFound = 2,  // never put, or dropped
+};
+
+struct PushEntry {
+  uint32_t block = 0;
+  uint16_t kv_head = 0;
+  uint16_t status = 0;  // BlockStatus
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  PartChecksums checksums;
+};
+static_assert(sizeof(PushEntry) == 24);
+
+// Scores blocks [0, blocks) of one layer.  Payload: f32 queries
+// [kv_heads][group][head_dim], after RoPE, unscaled.
+struct ProbeBody {
+  uint32_t layer = 0;
+  uint32_t blocks = 0;
+  float scale = 0;  // of the logits: 1 / sqrt(head_dim)
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(ProbeBody) == 16);
+
+// Payload: f32 lse [kv_heads][group]: the log-sum-exp of the scaled logits of
+// all keys scanned; then f16 [kv_heads][group][blocks]: each block's largest
+// scaled logit minus that lse, so a log-probability (natural logarithm).
+struct ProbeReplyBody {
+  uint32_t layer = 0;
+  uint32_t blocks = 0;
+};
+static_assert(sizeof(ProbeReplyBody) == 8);
+
+struct ErrorBody {
+  uint32_t code = 0;  // absl::StatusCode
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(ErrorBody) == 8);
+
+// The largest header and body together.
+inline constexpr size_t kHeaderAndBodyMax = sizeof(WireHeader) + 16;
+
+// A header and body ready to send.
+struct PackedHeader {
+  std::byte bytes[kHeaderAndBodyMax];
+  size_t size = 0;
+  ByteView view() const { return {bytes, size}; }
+};
+
+// Packs `header` (whose magic, version, body_bytes and CRC it fills in) and
+// the bytes of a body.
+PackedHeader Pack(WireHeader header, ByteView body);
+
+// A parsed message.  The views end with the message.
+struct Message {
+  WireHeader header;
+  ByteView body;
+  ByteView payload;
+  MessageType type() const { return static_cast<MessageType>(header.type); }
+};
+
+// kInvalidArgument: not ours or damaged (says which field).
+// kFailedPrecondition: another version.
+absl::StatusOr<Message> Parse(ByteView header, ByteView payload);
+
+// The body of `message` as a T.  kInvalidArgument when its size is not T's.
+template <typename T>
+absl::StatusOr<T> BodyOf(const Message& message);
+
+}  // namespace forecache::wire
+
+#include "kvstore/wire-inl.h"
+
+#endif  // FORECACHE_KVSTORE_WIRE_H_
