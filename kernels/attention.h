@@ -22,13 +22,17 @@
 
 namespace forecache {
 
+inline constexpr int kPageTokens = 16;      // tokens of a block, in a page
+inline constexpr int kKernelHeadDimMax = 256;
+inline constexpr int kKernelGroupMax = 32;  // query heads of one KV head
+
 // Where blocks lie: slot s starts at base + s * slot_stride.
 struct SlotMemory {
   const std::byte* base = nullptr;  // aligned to 64
   size_t slot_stride = 0;           // bytes, a multiple of 64
   size_t v_offset = 0;              // bytes from a slot's start to its V part
   KvType type = KvType::kF16;
-  int head_dim = 0;                 // a multiple of 16, at most kHeadDimMax
+  int head_dim = 0;                 // a multiple of 16, at most 256
 };
 
 // The pages of one KV head.
@@ -48,7 +52,8 @@ struct DecodeAttention {
   const PageTable* tables = nullptr;   // [kv_heads]; pages may be 0
   float* out = nullptr;                // [kv_heads][group][head_dim]
   float* lse = nullptr;                // [kv_heads][group], log-sum-exp of the
-                                       // scaled logits; -inf without pages
+                                       // scaled logits; -inf without pages.
+                                       // May be null
   // If set: for each KV head h, page_max[h] is [group][tables[h].pages], the
   // largest scaled logit of each page.
   float* const* page_max = nullptr;
@@ -86,7 +91,8 @@ void ChunkAttentionCpu(const ChunkAttention& args, int part, int parts);
 void MergeAttention(int heads, int head_dim, float* out_a, float* lse_a,
                     const float* out_b, const float* lse_b);
 
-// The instruction set that the cpu backend chose: "AVX3_DL", "AVX2", ...
+// The instruction set that the cpu backend chose: "AVX3_DL", "AVX3", "AVX2",
+// "SSE4", "NEON", or "SCALAR", which runs the specification.
 std::string KernelIsa();
 // Every instruction set this CPU can run, for tests.  SetKernelIsaForTest
 // limits dispatch to one of them ("" lifts the limit).

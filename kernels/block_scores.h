@@ -16,6 +16,10 @@
 
 namespace forecache {
 
+inline constexpr int kScoreBlockTokens = 16;
+inline constexpr int kCodePlaneTokens = 256;  // of a segment
+inline constexpr int kCodePlaneBlocks = kCodePlaneTokens / kScoreBlockTokens;
+
 // Exact scores over a K plane [tokens][head_dim].
 struct ExactScores {
   const std::byte* keys = nullptr;  // aligned to 64
@@ -27,19 +31,22 @@ struct ExactScores {
   float scale = 0;
   float* block_max = nullptr;       // [group] rows of blocks, `row_stride` apart
   size_t row_stride = 0;            // floats from one head's row to the next
-  float* lse = nullptr;             // [group]
+  float* lse = nullptr;             // [group], -inf without tokens
 };
 void ExactScoresRef(const ExactScores& args);
 void ExactScoresCpu(const ExactScores& args);
 
 // A code plane: a compact copy of the keys of one segment (256 tokens, full) of
-// one (layer, KV head).  k[t][c] ~ mean[c] + scale[c] * code[t][c], with codes
-// of 4 bits, mean and scale of the segment's channel.  The layout of the bytes
-// is the kernel's own: see kernels/cpu/code_scan-inl.h.
+// one (layer, KV head).  k[t][c] ~ low[c] + scale[c] * code[t][c], with codes of
+// 4 bits; low is the channel's smallest key, low + 15 * scale its largest.  The
+// layout of the bytes is in kernels/code_plane.h.
 size_t CodePlaneBytes(int head_dim);
 
 // Makes the code plane of 256 keys [256][head_dim].  Deterministic: the same
-// keys give the same bytes on every CPU.
+// keys give the same bytes on every CPU.  `code_plane` is aligned to 64.
+// REQUIRES: the keys are finite.
+void EncodeCodePlaneRef(const std::byte* keys, KvType type, int head_dim,
+                        std::byte* code_plane);
 void EncodeCodePlane(const std::byte* keys, KvType type, int head_dim,
                      std::byte* code_plane);
 
@@ -47,8 +54,12 @@ void EncodeCodePlane(const std::byte* keys, KvType type, int head_dim,
 void DecodeCodePlane(const std::byte* code_plane, int head_dim, float* keys);
 
 // Scores over one code plane; the fields as in ExactScores, 16 blocks.
-// Queries are quantised to int8 inside: a score differs from the exact score
-// on the decoded keys by less than 1 % of |q||k| scale.
+//
+// The cpu backend quantises w[c] = q[c] * scale[c] to int8 with one step,
+// max|w| / 127, a head.  So its score differs from the exact score on the
+// decoded keys by at most scale * step / 2 * sum |code - 7.5|, which on keys of
+// language models is well below 1 % of |q||k| scale.  All instruction sets
+// compute the same integers.
 struct CodeScores {
   const std::byte* code_plane = nullptr;
   int head_dim = 0;

@@ -1,0 +1,55 @@
+// The bytes of a code plane, on disk and in memory.
+//
+//   float low[head_dim]
+//   float scale[head_dim]
+//   codes: for each block of 16 tokens, for each run of 8 channels, 64 bytes:
+//          byte 4 * t + j holds the codes of token t: channel j of the run in
+//          its low half, channel 4 + j in its high half
+//
+// So one 64-byte load has the 16 keys of a block in its 32-bit lanes, and the
+// four bytes of a lane meet four channels of the query in one integer dot
+// product, first for the low halves, then for the high ones.
+//
+// Numbers are little-endian.  Stored planes depend on this layout: a change
+// needs a new format version in the store.
+#ifndef FORECACHE_KERNELS_CODE_PLANE_H_
+#define FORECACHE_KERNELS_CODE_PLANE_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/block_scores.h"
+
+namespace forecache {
+
+inline constexpr int kCodeMax = 15;
+inline constexpr float kCodeCentre = 7.5f;
+inline constexpr int kRunChannels = 8;  // channels of one 64-byte run
+inline constexpr int kRunBytes = 64;
+// A narrower spread of a channel's keys counts as none: 1 / scale is finite.
+inline constexpr float kCodeScaleMin = 1e-30f;
+
+inline const float* CodePlaneLow(const std::byte* plane) {
+  return reinterpret_cast<const float*>(plane);
+}
+inline const float* CodePlaneScale(const std::byte* plane, int head_dim) {
+  return reinterpret_cast<const float*>(plane) + head_dim;
+}
+inline const uint8_t* CodePlaneCodes(const std::byte* plane, int head_dim) {
+  return reinterpret_cast<const uint8_t*>(plane) + 8 * size_t(head_dim);
+}
+inline uint8_t* CodePlaneCodes(std::byte* plane, int head_dim) {
+  return reinterpret_cast<uint8_t*>(plane) + 8 * size_t(head_dim);
+}
+
+// Where the codes of `token` in the run of `channel` begin: four bytes.
+inline size_t CodeOffset(int token, int channel, int head_dim) {
+  const int runs = head_dim / kRunChannels;
+  const int run =
+      token / kScoreBlockTokens * runs + channel / kRunChannels;
+  return size_t(run) * kRunBytes + size_t(token % kScoreBlockTokens) * 4;
+}
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KERNELS_CODE_PLANE_H_
