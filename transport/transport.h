@@ -75,7 +75,8 @@ class Endpoint {
 
   // Writes `source` into the peer's region at `offset`.  `done` means that the
   // peer's memory holds the bytes and `source` may be reused; the peer is not
-  // told.  The same errors as Send.
+  // told.  The same errors as Send, kInvalidArgument for a key that is not one,
+  // and kOutOfRange for a write that passes the end of the region.
   virtual absl::Status Put(ByteView source, const std::string& remote_key,
                            uint64_t offset, Done done) = 0;
 
@@ -90,6 +91,8 @@ inline constexpr size_t kHeaderBytesMax = 1024;
 // Threads: everything but Wake() on the one thread that owns it.
 class Transport {
  public:
+  // Ends all sends under way: each `done` that was not called yet is called
+  // from inside the destructor.  The handler is not.
   virtual ~Transport() = default;
 
   // REQUIRES: called once, before the first Connect or Progress; `handler`
@@ -102,11 +105,15 @@ class Transport {
 
   // Starts an endpoint to `address`.  Wiring up goes on in the background; a
   // peer that is not there shows as sends that fail or never finish.
-  // The Transport owns the endpoint.
+  // The Transport owns the endpoint.  When the peer connected to us first, this
+  // may be the Endpoint that OnMessage names for it: one Close closes both.
+  // Returns kInvalidArgument for bytes that are no address of this kind.
   virtual absl::StatusOr<Endpoint*> Connect(const std::string& address) = 0;
 
-  // Closes an endpoint of Connect or of OnMessage.  Sends under way end with
-  // kCancelled or normally.  `endpoint` is invalid afterwards.
+  // Closes an endpoint of Connect or of OnMessage; allowed in callbacks.  Sends
+  // under way end with kCancelled or normally, now or in a later Progress, and
+  // at the latest when the Transport is destroyed: until its `done`, a payload
+  // must stay.  `endpoint` is invalid afterwards.
   virtual void Close(Endpoint* endpoint) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(
