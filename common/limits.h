@@ -37,6 +37,10 @@ inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
 
 // --- Worker ---------------------------------------------------------------
 inline constexpr int kPrefillChunkTokens = 512;
+inline constexpr int kModelThreadsMax = 512;
+inline constexpr size_t kPromptBytesMax = size_t{8} << 20;
+inline constexpr int kPassSizesMax = 8;        // whose graphs are kept
+inline constexpr int kBf16PassTokensMin = 8;   // fewer: weights as stored
 inline constexpr int kQueuedRequestsMax = 64;
 inline constexpr int kCommandQueueMax = 1024;
 inline constexpr Nanos kLateDeadlineDefault = 2 * kSecond;

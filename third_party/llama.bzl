@@ -7,7 +7,7 @@ cc_library(
     hdrs = glob(["include/ggml*.h", "include/gguf.h"]),
     includes = ["include"],
     linkopts = ["-lpthread", "-ldl", "-lm"],
-    visibility = ["//worker/model:__pkg__", "//tests/worker/model:__pkg__"],
+    visibility = ["@//worker/model:__pkg__", "@//tests/worker/model:__pkg__"],
 )
 
 cc_library(
@@ -15,7 +15,7 @@ cc_library(
     srcs = ["lib/libllama.a"],
     hdrs = glob(["include/llama*.h"]),
     includes = ["include"],
-    visibility = ["//worker/model:__pkg__", "//tests/worker/model:__pkg__"],
+    visibility = ["@//worker/model:__pkg__", "@//tests/worker/model:__pkg__"],
     deps = [":ggml"],
 )
 """

@@ -56,18 +56,30 @@ class ModelRuntime {
 
   // Starts a pass over `tokens` at positions position, position + 1, ...
   // An unfinished pass is dropped.  kInvalidArgument names the limit when a
-  // token is outside the vocabulary, or when there are more than
-  // `max_chunk_tokens` or none.
+  // token is outside the vocabulary, when there are more than
+  // `max_chunk_tokens` or none, or when positions leave `context_tokens`.
   virtual absl::StatusOr<LayerQkv> Begin(std::span<const int32_t> tokens,
                                          int position) = 0;
 
   // `attention` is [n][query_heads][head_dim] of the layer begun last.
+  // It may be overwritten or freed once the call returned.
   // REQUIRES: that layer is not the last one.
   virtual absl::StatusOr<LayerQkv> Next(std::span<const float> attention) = 0;
 
   // Ends the pass: logits [rows][vocabulary], valid until the next call.
+  // kNone computes nothing and returns an empty view; kLast computes the last
+  // layer's end for one row only.
+  // REQUIRES: the layer begun last is the last one.
   virtual absl::StatusOr<std::span<const float>> Finish(
       std::span<const float> attention, LogitRows rows) = 0;
+};
+
+// Which weights passes of kBf16PassTokensMin tokens or more run on.
+enum class PrefillWeights {
+  kAsStored,
+  // A BF16 copy of the layers' matrices: several times faster than 4-bit
+  // formats on CPUs with BF16 products, for 2 more bytes a weight.
+  kBf16,
 };
 
 struct ModelOptions {
@@ -75,11 +87,14 @@ struct ModelOptions {
   int max_chunk_tokens = 512;
   int prefill_threads = 2;    // for passes of more than one token
   int decode_threads = 1;
+  PrefillWeights prefill_weights = PrefillWeights::kAsStored;
 };
 
 // Loads a GGUF file of the Llama family.  kNotFound: no such file; kDataLoss:
-// truncated or not GGUF (says what is wrong where); kUnimplemented: another
-// architecture (names it, and the ones that work).
+// truncated or not GGUF, or fields or tensors that are missing or misshapen
+// (says what is wrong where); kUnimplemented: another architecture or a variant
+// that would be computed wrongly (names it, and those that work);
+// kInvalidArgument: options; kResourceExhausted: memory.
 absl::StatusOr<std::unique_ptr<ModelRuntime>> LoadGgmlModel(
     const ModelOptions& options);
 
