@@ -28,6 +28,10 @@ inline constexpr size_t kPushBytesMax = size_t{256} << 10;  // one packed push
 inline constexpr int kRequestsInFlightMax = 4096;           // of one peer
 inline constexpr Nanos kRequestTimeout = 10 * kSecond;
 inline constexpr Nanos kConnectTimeout = 5 * kSecond;
+inline constexpr size_t kEndpointsMax = 4096;     // of one transport
+inline constexpr size_t kRemoteRegionsMax = 1024;  // known of one peer
+inline constexpr size_t kReceiveBytesMax = size_t{64} << 20;  // by rendezvous
+inline constexpr size_t kReceiveBuffersIdleMax = 16;
 
 // --- Control plane --------------------------------------------------------
 inline constexpr int kGrpcMessageBytesMax = 64 << 20;
@@ -42,6 +46,8 @@ inline constexpr size_t kPromptBytesMax = size_t{8} << 20;
 inline constexpr int kPassSizesMax = 8;        // whose graphs are kept
 inline constexpr int kBf16PassTokensMin = 8;   // fewer: weights as stored
 inline constexpr int kQueuedRequestsMax = 64;
+inline constexpr int kArenaMibMax = 1 << 20;
+inline constexpr int kThreadsMax = 256;
 inline constexpr int kCommandQueueMax = 1024;
 inline constexpr Nanos kLateDeadlineDefault = 2 * kSecond;
 

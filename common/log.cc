@@ -38,6 +38,13 @@ void AppendValue(std::string_view value, std::string* line) {
 
 }  // namespace
 
+LogLevel ParseLogLevel(std::string_view name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "warning") return LogLevel::kWarning;
+  if (name == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
 void InitLog(std::string_view program, LogLevel level) {
   auto logger = std::make_shared<spdlog::logger>(
       std::string(program),

@@ -20,6 +20,9 @@ struct LogField {
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
+// From a flag: "debug", "info", "warning" or "error"; anything else is kInfo.
+LogLevel ParseLogLevel(std::string_view name);
+
 // Says which daemon this is, and from which level on it speaks.
 void InitLog(std::string_view program, LogLevel level);
 
