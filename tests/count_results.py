@@ -17,8 +17,8 @@ counts as one failure at least.  Exit: 0 when something ran and nothing failed.
 import dataclasses
 import json
 import re
+import select
 import sys
-import time
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -142,19 +142,18 @@ def follow(path, stop):
     rest = ""
     with open(path, encoding="utf-8") as events:
         while True:
-            stopping = stop()
+            stopping = stop(0.2)
             rest += events.read()
             *lines, rest = rest.split("\n")
             for event in read_events(lines):
                 tell(event, sys.stderr)
             if stopping:
                 return
-            time.sleep(0.2)
 
 
-def stdin_closed():
-    import select
-    readable = select.select([sys.stdin], [], [], 0)[0]
+def stdin_closed(wait):
+    """Waits for so many seconds at most."""
+    readable = select.select([sys.stdin], [], [], wait)[0]
     return bool(readable) and not sys.stdin.buffer.read1(1)
 
 

@@ -156,7 +156,7 @@ class CountResultsTest(unittest.TestCase):
         path.write_text(json.dumps(self.events[0]) + "\n{\"unfinished")
         out = io.StringIO()
         with contextlib.redirect_stderr(out):
-            count_results.follow(path, lambda: True)
+            count_results.follow(path, lambda _: True)
         self.assertEqual(out.getvalue(),
                          "PASSED   //a:a: 1 passed, 0 failed (0.0 s)\n")
 
