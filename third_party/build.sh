@@ -25,7 +25,7 @@ fc_demo() {
   fc_setup
   fc_build //demo:demo //kvstore:store //worker:worker
   exec "$FC_ROOT/bazel-bin/demo/demo" --bin-dir "$FC_ROOT/bazel-bin" \
-    --text "$FC_ROOT/demo/text.txt" --model "$FC_MODEL_PATH" "$@"
+    --story "$FC_ROOT/demo" --model "$FC_MODEL_PATH" "$@"
 }
 
 fc_bench() {

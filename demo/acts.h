@@ -1,0 +1,69 @@
+// What the demo does, act by act, and what it found.
+#ifndef FORECACHE_DEMO_ACTS_H_
+#define FORECACHE_DEMO_ACTS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "demo/client.h"
+#include "demo/story.h"
+
+namespace forecache::demo {
+
+struct Options {
+  std::string bin_dir;       // with kvstore/store and worker/worker
+  std::string story_dir;     // --story
+  std::string model;         // --model
+  std::string json;          // --json
+  int context = kStoryTokens;   // --context
+  double budget = 1.0 / 16;  // --budget
+  std::string predictor = "last";  // --predictor
+  std::string transports = "auto";  // --transports
+};
+
+// One mode's results over the whole story.
+struct ModeResult {
+  int facts = 0;
+  Answer continuation;  // teacher-forced
+};
+
+struct Findings {
+  double cold_seconds = 0;  // first token, nothing in the store
+  double warm_seconds = 0;  // first token, the same prompt again
+  int warm_cached_tokens = 0;
+  ModeResult exact, sparse;
+  int facts_both = 0;  // recalled by exact and by sparse
+  v1::Summary no_prefetch;
+  int stream_facts = 0;
+  double wrong_blocks = 0;  // over all answers
+  v1::StatsReply store;
+  v1::DescribeReply worker;
+};
+
+// Runs the acts, printing as it goes.
+//
+// Threads: one thread at a time.
+class Acts {
+ public:
+  Acts(const Options& options, const Story& story, Client* client);
+
+  absl::Status Run(Findings* findings);
+
+ private:
+  absl::Status Prefill(Findings* findings);
+  absl::Status AskAll(Findings* findings);
+  absl::Status Continue(Findings* findings);
+  absl::Status Prove(Findings* findings);
+  absl::StatusOr<Answer> Ask(v1::GenerateRequest request, bool show,
+                             Findings* findings);
+  v1::GenerateRequest Question(const Fact& fact, v1::Mode mode) const;
+  void ShowPrefill(const v1::PrefillProgress& progress);
+
+  const Options& options_;
+  const Story& story_;
+  Client* const client_;
+};
+
+}  // namespace forecache::demo
+
+#endif  // FORECACHE_DEMO_ACTS_H_

@@ -1,0 +1,158 @@
+#include "demo/processes.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "common/check.h"
+#include "common/clock.h"
+
+namespace forecache::demo {
+namespace {
+
+constexpr Nanos kStartTimeout = 60 * kSecond;
+constexpr Nanos kStopTimeout = 5 * kSecond;
+constexpr Nanos kPollInterval = 20 * kMillisecond;
+constexpr int kLogTailBytes = 1500;
+
+// The daemons by pid, and the folder: what an interrupt must clean up.
+absl::Mutex cleanup_mutex;
+std::vector<pid_t> cleanup_pids ABSL_GUARDED_BY(cleanup_mutex);
+std::string cleanup_folder ABSL_GUARDED_BY(cleanup_mutex);
+
+bool HasExited(pid_t pid) { return waitpid(pid, nullptr, WNOHANG) != 0; }
+
+void StopAll() {
+  absl::MutexLock lock(&cleanup_mutex);
+  Clock* clock = Clock::Real();
+  // The last one started goes first: a worker before its store.
+  for (auto pid = cleanup_pids.rbegin(); pid != cleanup_pids.rend(); ++pid) {
+    kill(*pid, SIGTERM);
+    const Nanos deadline = clock->Now() + kStopTimeout;
+    while (!HasExited(*pid)) {
+      if (clock->Now() > deadline) {
+        kill(*pid, SIGKILL);
+        waitpid(*pid, nullptr, 0);
+        break;
+      }
+      clock->SleepFor(kPollInterval);
+    }
+  }
+  cleanup_pids.clear();
+  if (!cleanup_folder.empty()) {
+    std::error_code ignored;
+    std::filesystem::remove_all(cleanup_folder, ignored);
+  }
+}
+
+void TakeSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals] {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    const char message[] = "\ninterrupted: stopping store and worker\n";
+    (void)!write(STDERR_FILENO, message, sizeof(message) - 1);
+    StopAll();
+    _exit(128 + signal);
+  }).detach();
+}
+
+std::string Tail(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  const std::string all = text.str();
+  return all.size() > kLogTailBytes ? all.substr(all.size() - kLogTailBytes)
+                                    : all;
+}
+
+[[noreturn]] void RunChild(const std::string& log,
+                           std::vector<std::string>* arguments, pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // never outlive the demo
+  if (getppid() != parent) _exit(1);
+  const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  dup2(file, STDOUT_FILENO);
+  dup2(file, STDERR_FILENO);
+  std::vector<char*> argv;
+  for (std::string& argument : *arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  execv(argv[0], argv.data());
+  _exit(127);
+}
+
+}  // namespace
+
+Processes::Processes() {
+  const char* base = std::getenv("TMPDIR");
+  folder_ = absl::StrCat(base != nullptr ? base : "/tmp", "/forecache.XXXXXX");
+  FC_CHECK(mkdtemp(folder_.data()) != nullptr) << folder_;
+  {
+    absl::MutexLock lock(&cleanup_mutex);
+    cleanup_folder = folder_;
+  }
+  TakeSignals();
+}
+
+Processes::~Processes() { StopAll(); }
+
+std::string Processes::LogPath(const std::string& name) const {
+  return absl::StrCat(folder_, "/", name, ".log");
+}
+
+absl::StatusOr<Daemon> Processes::Start(const std::string& name,
+                                        const std::string& binary,
+                                        std::vector<std::string> arguments) {
+  const std::string ready = absl::StrCat(folder_, "/", name, ".ready");
+  arguments.insert(arguments.begin(), binary);
+  arguments.insert(arguments.end(), {"--ready-file", ready});
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid < 0) return absl::ResourceExhaustedError("cannot fork");
+  if (pid == 0) RunChild(LogPath(name), &arguments, parent);
+  {
+    absl::MutexLock lock(&cleanup_mutex);
+    cleanup_pids.push_back(pid);
+  }
+  Clock* clock = Clock::Real();
+  const Nanos deadline = clock->Now() + kStartTimeout;
+  while (!std::filesystem::exists(ready)) {
+    if (HasExited(pid) || clock->Now() > deadline) {
+      return absl::UnavailableError(absl::StrCat(
+          "the ", name, " did not start:\n", Tail(LogPath(name))));
+    }
+    clock->SleepFor(kPollInterval);
+  }
+  std::ifstream file(ready);
+  const nlohmann::json json = nlohmann::json::parse(file);
+  Daemon daemon{.name = name,
+                .pid = pid,
+                .grpc = json.at("grpc"),
+                .metrics = json.at("metrics")};
+  daemons_.push_back(daemon);
+  return daemon;
+}
+
+size_t ResidentMemory(pid_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/statm"));
+  size_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace forecache::demo

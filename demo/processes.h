@@ -1,0 +1,55 @@
+// The demo's daemons: started on free ports, in a folder of their own, and
+// gone when the demo is, however it ends.
+#ifndef FORECACHE_DEMO_PROCESSES_H_
+#define FORECACHE_DEMO_PROCESSES_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace forecache::demo {
+
+// A running daemon.
+struct Daemon {
+  std::string name;
+  pid_t pid = -1;
+  std::string grpc;     // host:port
+  std::string metrics;  // host:port
+};
+
+// Threads: one thread, and its own signal thread.
+class Processes {
+ public:
+  // Makes the temporary folder, and from now on turns SIGINT and SIGTERM into
+  // a clean end of the whole process.  REQUIRES: before any other thread.
+  Processes();
+  // Stops all daemons (SIGTERM, then SIGKILL) and removes the folder.
+  ~Processes();
+  Processes(const Processes&) = delete;
+  Processes& operator=(const Processes&) = delete;
+
+  // Starts `binary arguments... --ready-file F` and waits until it serves.
+  // kUnavailable with the end of its log when it does not.
+  absl::StatusOr<Daemon> Start(const std::string& name,
+                               const std::string& binary,
+                               std::vector<std::string> arguments);
+
+  // Where a daemon logs: for error messages.
+  std::string LogPath(const std::string& name) const;
+
+ private:
+
+  std::string folder_;
+  std::vector<Daemon> daemons_;
+};
+
+// Bytes of resident memory of a process, 0 when it is gone.
+size_t ResidentMemory(pid_t pid);
+
+}  // namespace forecache::demo
+
+#endif  // FORECACHE_DEMO_PROCESSES_H_
