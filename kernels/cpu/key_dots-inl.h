@@ -48,13 +48,14 @@ HWY_INLINE void BlockDots(const uint16_t* HWY_RESTRICT keys, int head_dim,
     }
 #pragma GCC unroll 4
     for (int h = 0; h < kHeads; ++h) {
-      sums[quad][h] = SumParts(acc[h][0], acc[h][1], acc[h][2], acc[h][3]);
+      sums[quad][h] = ReduceParts(df, Sum(), acc[h][0], acc[h][1], acc[h][2],
+                                  acc[h][3]);
     }
   }
 #pragma GCC unroll 4
   for (int h = 0; h < kHeads; ++h) {
-    StoreSums16(sums[0][h], sums[1][h], sums[2][h], sums[3][h],
-                dots + h * stride);
+    StoreReduced16(df, Sum(), sums[0][h], sums[1][h], sums[2][h], sums[3][h],
+                   dots + h * stride);
   }
 }
 

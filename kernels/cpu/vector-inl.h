@@ -82,44 +82,56 @@ HWY_INLINE VF Exp2(VF x) {
 #endif
 }
 
-// Adds lanes within each 128-bit part: part i of the result has the sums of
-// part i of a, b, c and d.
-HWY_INLINE VF SumParts(VF a, VF b, VF c, VF d) {
-  const DF df;
-  const hn::Repartition<double, DF> dd;
-  const VF ab = hn::Add(hn::InterleaveLower(df, a, b),
-                        hn::InterleaveUpper(df, a, b));
-  const VF cd = hn::Add(hn::InterleaveLower(df, c, d),
-                        hn::InterleaveUpper(df, c, d));
-  const auto x = hn::BitCast(dd, ab);
-  const auto y = hn::BitCast(dd, cd);
-  return hn::Add(hn::BitCast(df, hn::InterleaveLower(dd, x, y)),
-                 hn::BitCast(df, hn::InterleaveUpper(dd, x, y)));
+struct Sum {
+  template <typename V>
+  HWY_INLINE V operator()(V a, V b) const {
+    return hn::Add(a, b);
+  }
+};
+struct Largest {
+  template <typename V>
+  HWY_INLINE V operator()(V a, V b) const {
+    return hn::Max(a, b);
+  }
+};
+
+// Reduces lanes within each 128-bit part: part i of the result has what part i
+// of a, b, c and d reduces to.
+template <typename Op, typename D, typename V = hn::Vec<D>>
+HWY_INLINE V ReduceParts(D d, Op op, V a, V b, V c, V e) {
+  const hn::Repartition<uint64_t, D> d64;
+  const V ab = op(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const V ce = op(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto x = hn::BitCast(d64, ab);
+  const auto y = hn::BitCast(d64, ce);
+  return op(hn::BitCast(d, hn::InterleaveLower(d64, x, y)),
+            hn::BitCast(d, hn::InterleaveUpper(d64, x, y)));
 }
 
-// From SumParts of rows 0-3, 4-7, 8-11 and 12-15: stores the 16 sums.
-HWY_INLINE void StoreSums16(VF r0, VF r4, VF r8, VF r12,
-                            float* HWY_RESTRICT to) {
-  const DF df;
+// From ReduceParts of rows 0-3, 4-7, 8-11 and 12-15: stores what each of the 16
+// rows reduces to.
+template <typename Op, typename D, typename V = hn::Vec<D>>
+HWY_INLINE void StoreReduced16(D d, Op op, V r0, V r4, V r8, V r12,
+                               hn::TFromD<D>* HWY_RESTRICT to) {
 #if HWY_MAX_BYTES == 16
-  hn::StoreU(r0, df, to);
-  hn::StoreU(r4, df, to + 4);
-  hn::StoreU(r8, df, to + 8);
-  hn::StoreU(r12, df, to + 12);
+  hn::StoreU(r0, d, to);
+  hn::StoreU(r4, d, to + 4);
+  hn::StoreU(r8, d, to + 8);
+  hn::StoreU(r12, d, to + 12);
 #elif HWY_MAX_BYTES == 32
-  hn::StoreU(hn::Add(hn::ConcatLowerLower(df, r4, r0),
-                     hn::ConcatUpperUpper(df, r4, r0)), df, to);
-  hn::StoreU(hn::Add(hn::ConcatLowerLower(df, r12, r8),
-                     hn::ConcatUpperUpper(df, r12, r8)), df, to + 8);
+  hn::StoreU(op(hn::ConcatLowerLower(d, r4, r0),
+                hn::ConcatUpperUpper(d, r4, r0)), d, to);
+  hn::StoreU(op(hn::ConcatLowerLower(d, r12, r8),
+                hn::ConcatUpperUpper(d, r12, r8)), d, to + 8);
 #else
-  // Halves first: [0 0 8 8] and [4 4 12 12], each a pair of partial sums.
-  const VF p = hn::Add(hn::ConcatLowerLower(df, r8, r0),
-                       hn::ConcatUpperUpper(df, r8, r0));
-  const VF q = hn::Add(hn::ConcatLowerLower(df, r12, r4),
-                       hn::ConcatUpperUpper(df, r12, r4));
-  hn::StoreU(hn::Add(hn::OddEvenBlocks(q, p),
-                     hn::SwapAdjacentBlocks(hn::OddEvenBlocks(p, q))),
-             df, to);
+  // Halves first: [0 0 8 8] and [4 4 12 12], each a pair of partial results.
+  const V p = op(hn::ConcatLowerLower(d, r8, r0),
+                 hn::ConcatUpperUpper(d, r8, r0));
+  const V q = op(hn::ConcatLowerLower(d, r12, r4),
+                 hn::ConcatUpperUpper(d, r12, r4));
+  hn::StoreU(op(hn::OddEvenBlocks(q, p),
+                hn::SwapAdjacentBlocks(hn::OddEvenBlocks(p, q))),
+             d, to);
 #endif
 }
 
