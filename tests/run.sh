@@ -25,7 +25,8 @@ fc_test_suite() {  # NAME BAZEL-ARGUMENTS...
   # It tells of each target as it ends, until this end of its pipe closes.
   exec {teller}> >(python3 "$FC_ROOT/tests/count_results.py" follow "$events")
   local teller_pid=$!
-  local look=(--color=no --curses=no --show_progress_rate_limit=15)
+  local look=(--color=no --curses=no --show_progress_rate_limit=15
+              --nosandbox_debug)  # Debian turns that on for all
   [[ -t 2 ]] && look=()
   # The summary at the end has the logs, so Bazel itself need not print them.
   fc_bazel test --build_event_json_file="$events" --keep_going \
@@ -47,8 +48,12 @@ fc_test_all() {
   # that it sees races where there are none: only tests free of them run.
   fc_test_suite tsan --config=tsan --platform_suffix=-tsan --symlink_prefix=/ \
     --build_tests_only --test_tag_filters=tsan //tests/...
-  fc_test_suite fresh --test_output=streamed --build_tests_only \
-    //tests/fresh_machine:fresh_machine_test
+  local name registries=()
+  for name in $(compgen -e | grep -iE '^(PIP_|https?_proxy$|no_proxy$)'); do
+    registries+=("--test_env=$name")
+  done
+  fc_test_suite fresh --test_output=streamed --test_timeout=7200 \
+    "${registries[@]}" //tests/fresh_machine:fresh_machine_test
 }
 
 fc_test() {
