@@ -1,0 +1,73 @@
+#include <gtest/gtest.h>
+
+#include "worker/generator.h"
+
+namespace forecache {
+namespace {
+
+TEST(SessionOptionsTest, DefaultIsASixteenthOfTheContext) {
+  const auto options = ReadSessionOptions({}, 7000);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->prefetch.budget.blocks, 438 / 16);
+  EXPECT_EQ(options->prefetch.budget.sinks, 1);
+  EXPECT_EQ(options->prefetch.budget.recent, 3);
+  EXPECT_EQ(options->prefetch.late_policy, LatePolicy::kWait);
+  EXPECT_EQ(options->predictor, "last");
+}
+
+TEST(SessionOptionsTest, ShortContextIsHeldWhole) {
+  for (int tokens : {1, 15, 16, 17, 80}) {
+    const auto options = ReadSessionOptions({}, tokens);
+    ASSERT_TRUE(options.ok()) << tokens << ": " << options.status();
+    EXPECT_EQ(options->prefetch.budget.blocks, 5);
+  }
+}
+
+TEST(SessionOptionsTest, BudgetBelowSinksAndWindowIsRefused) {
+  v1::GenerateRequest request;
+  request.set_budget_blocks(4);
+  auto options = ReadSessionOptions(request, 7000);
+  EXPECT_TRUE(absl::IsInvalidArgument(options.status()));
+  EXPECT_NE(options.status().message().find("budget_blocks"),
+            std::string::npos);
+  request.set_budget_blocks(5);
+  EXPECT_TRUE(ReadSessionOptions(request, 7000).ok());
+  request.set_sink_blocks(2);
+  EXPECT_FALSE(ReadSessionOptions(request, 7000).ok());
+  request.Clear();
+  request.set_budget_fraction(1e-3);
+  options = ReadSessionOptions(request, 7000);
+  EXPECT_TRUE(absl::IsInvalidArgument(options.status()));
+  EXPECT_NE(options.status().message().find("budget_fraction"),
+            std::string::npos);
+}
+
+TEST(SessionOptionsTest, ExactNeverGoesOnWithoutABlock) {
+  v1::GenerateRequest request;
+  request.set_mode(v1::EXACT);
+  request.set_predictor("stream");
+  request.set_late_policy(v1::SKIP);
+  const auto options = ReadSessionOptions(request, 7000);
+  ASSERT_TRUE(options.ok());
+  EXPECT_EQ(options->predictor, "full");
+  EXPECT_EQ(options->prefetch.late_policy, LatePolicy::kStrict);
+}
+
+TEST(SessionOptionsTest, FieldsOutsideTheirLimitsAreNamed) {
+  v1::GenerateRequest request;
+  request.set_late_deadline_ms(60'001);
+  EXPECT_NE(ReadSessionOptions(request, 10).status().message().find(
+                "late_deadline_ms"),
+            std::string::npos);
+  request.Clear();
+  request.set_request_id(std::string(129, 'x'));
+  EXPECT_NE(
+      ReadSessionOptions(request, 10).status().message().find("request_id"),
+      std::string::npos);
+  request.Clear();
+  request.set_budget_fraction(-1);
+  EXPECT_FALSE(ReadSessionOptions(request, 10).ok());
+}
+
+}  // namespace
+}  // namespace forecache
