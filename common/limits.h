@@ -28,6 +28,12 @@ inline constexpr size_t kPushBytesMax = size_t{256} << 10;  // one packed push
 inline constexpr int kRequestsInFlightMax = 4096;           // of one peer
 inline constexpr Nanos kRequestTimeout = 10 * kSecond;
 inline constexpr Nanos kConnectTimeout = 5 * kSecond;
+inline constexpr int kPushBuffers = 64;         // of kPushBytesMax, of a store
+inline constexpr int kProbeReplyBuffers = 4;    // of kMessageBytesMax
+inline constexpr int kQueuedFetchesMax = 1024;  // of a store, all peers
+inline constexpr int kQueuedProbesMax = 256;
+inline constexpr size_t kQueuedRequestBytesMax = size_t{64} << 20;
+inline constexpr Nanos kProgressSpin = 20 * kMicrosecond;  // after activity
 inline constexpr size_t kEndpointsMax = 4096;     // of one transport
 inline constexpr size_t kRemoteRegionsMax = 1024;  // known of one peer
 inline constexpr size_t kReceiveBytesMax = size_t{64} << 20;  // by rendezvous
@@ -38,6 +44,8 @@ inline constexpr int kGrpcMessageBytesMax = 64 << 20;
 inline constexpr Nanos kRpcTimeout = 5 * kSecond;
 inline constexpr int kSessionsMax = 4096;
 inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
+inline constexpr int kNameBytesMax = 128;  // of a worker, of a request's id
+inline constexpr Nanos kHeartbeatInterval = 10 * kSecond;  // in the logs
 
 // --- Worker ---------------------------------------------------------------
 inline constexpr int kPrefillChunkTokens = 512;

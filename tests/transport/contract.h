@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "tests/transport/testing.h"
 #include "transport/loopback_transport.h"
+#include "transport/ucx_transport.h"
 
 namespace forecache {
 
@@ -19,7 +20,27 @@ struct LoopbackMaker {
   }
 };
 
-using Makers = testing::Types<LoopbackMaker>;
+template <typename Kind>
+struct UcxMaker {
+  static constexpr const char* kName = Kind::kName;
+  static std::unique_ptr<Transport> Make() {
+    UcxOptions options;
+    options.transports = Kind::kTransports;
+    auto transport = OpenUcxTransport(options);
+    FC_CHECK_OK(transport.status());
+    return *std::move(transport);
+  }
+};
+struct Shm {
+  static constexpr char kName[] = "UcxShm";
+  static constexpr char kTransports[] = "all";
+};
+struct Tcp {
+  static constexpr char kName[] = "UcxTcp";
+  static constexpr char kTransports[] = "tcp";
+};
+
+using Makers = testing::Types<LoopbackMaker, UcxMaker<Shm>, UcxMaker<Tcp>>;
 
 struct MakerNames {
   template <typename Maker>

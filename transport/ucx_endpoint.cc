@@ -1,0 +1,285 @@
+#include "transport/ucx_endpoint.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "transport/ucx_context.h"
+
+namespace forecache::ucx_internal {
+
+// --- Operations -------------------------------------------------------------
+
+UcxOperation* UcxOperations::Start(UcxEndpoint* endpoint, Endpoint::Done done) {
+  if (free_.empty()) {
+    storage_.emplace_back();
+    free_.push_back(&storage_.back());
+  }
+  UcxOperation* operation = free_.back();
+  free_.pop_back();
+  operation->endpoint = endpoint;
+  operation->done = std::move(done);
+  operation->is_put = false;
+  ++endpoint->under_way_;
+  return operation;
+}
+
+void UcxOperations::Release(UcxOperation* operation) {
+  --operation->endpoint->under_way_;
+  operation->endpoint = nullptr;
+  operation->done = nullptr;
+  free_.push_back(operation);
+}
+
+void UcxOperations::Abandon(UcxOperation* operation) { Release(operation); }
+
+void UcxOperations::End(UcxOperation* operation, ucs_status_t result) {
+  operation->result = result;
+  ended_.push_back(operation);
+}
+
+int UcxOperations::RunDones() {
+  int count = 0;
+  running_.swap(ended_);
+  for (UcxOperation* operation : running_) {
+    // Released first: the done may send again.
+    Endpoint::Done done = std::move(operation->done);
+    const ucs_status_t result = operation->result;
+    const absl::Status status =
+        result == UCS_OK
+            ? absl::OkStatus()
+            : FromUcs(result,
+                      absl::StrCat("to ", operation->endpoint->PeerName()));
+    Release(operation);
+    if (done) done(status);
+    ++count;
+  }
+  running_.clear();
+  return count;
+}
+
+void UcxOperations::CancelAll() {
+  RunDones();
+  for (UcxOperation& operation : storage_) {
+    if (operation.endpoint != nullptr) End(&operation, UCS_ERR_CANCELED);
+  }
+  RunDones();
+}
+
+// --- Endpoint ---------------------------------------------------------------
+
+UcxEndpoint::UcxEndpoint(UcxAddress peer, uint64_t local_id,
+                         uint32_t connection, UcxOperations* operations,
+                         std::vector<UcxEndpoint*>* failed)
+    : peer_(std::move(peer)),
+      local_id_(local_id),
+      connection_(connection),
+      operations_(operations),
+      failed_(failed) {}
+
+UcxEndpoint::~UcxEndpoint() {
+  FC_CHECK(under_way_ == 0) << "operations outlive their endpoint";
+  for (const auto& [key, region] : regions_) ucp_rkey_destroy(region.rkey);
+}
+
+absl::Status UcxEndpoint::Open(ucp_worker_h worker,
+                               const std::string& local_address,
+                               ucp_err_handler_cb_t failed) {
+  ucp_ep_params_t params = {};
+  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.address =
+      reinterpret_cast<const ucp_address_t*>(peer_.worker.data());
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler.cb = failed;
+  params.err_handler.arg = this;
+  FC_RETURN_IF_ERROR(FromUcs(ucp_ep_create(worker, &params, &ep_),
+                             absl::StrCat("connecting to ", PeerName())));
+  const ByteView address =
+      std::as_bytes(std::span<const char>(local_address));
+  return Start(FrameKind::kHello, {}, address, nullptr, UCP_AM_SEND_FLAG_EAGER);
+}
+
+void UcxEndpoint::MarkFailed(const absl::Status& why) {
+  if (!failure_.ok() || closing_) return;
+  failure_ = why;
+  failed_->push_back(this);
+}
+
+absl::Status UcxEndpoint::Admit() const {
+  FC_CHECK(!closing_) << "use of an endpoint that was closed";
+  if (!failure_.ok()) return failure_;
+  if (under_way_ >= kRequestsInFlightMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("too many sends under way to ", PeerName()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status UcxEndpoint::Send(ByteView header, ByteView payload, Done done) {
+  if (header.size() > kHeaderBytesMax || payload.size() > kMessageBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "message of ", header.size(), "+", payload.size(), " bytes"));
+  }
+  FC_RETURN_IF_ERROR(Admit());
+  return Start(FrameKind::kMessage, header, payload, std::move(done), 0);
+}
+
+absl::Status UcxEndpoint::Start(FrameKind kind, ByteView header,
+                                ByteView payload, Done done, uint32_t flags) {
+  UcxOperation* operation = operations_->Start(this, std::move(done));
+  Frame frame;
+  frame.kind = kind;
+  frame.sender = local_id_;
+  frame.connection = connection_;
+  frame.answers = peer_connection;
+  std::memcpy(operation->header.data(), &frame, sizeof(frame));
+  if (!header.empty()) {
+    std::memcpy(operation->header.data() + sizeof(frame), header.data(),
+                header.size());
+  }
+  ucp_request_param_t param = {};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
+                       UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = flags;
+  param.cb.send = &UcxEndpoint::OnSent;
+  param.user_data = operation;
+  ucs_status_ptr_t request = ucp_am_send_nbx(
+      ep_, /*id=*/0, operation->header.data(), sizeof(frame) + header.size(),
+      payload.data(), payload.size(), &param);
+  if (request == nullptr) {
+    operations_->End(operation, UCS_OK);
+  } else if (UCS_PTR_IS_ERR(request)) {
+    operations_->Abandon(operation);
+    return FromUcs(UCS_PTR_STATUS(request),
+                   absl::StrCat("sending to ", PeerName()));
+  }
+  return absl::OkStatus();
+}
+
+void UcxEndpoint::OnSent(void* request, ucs_status_t status, void* operation) {
+  ucp_request_free(request);
+  auto* ended = static_cast<UcxOperation*>(operation);
+  ended->endpoint->operations_->End(ended, status);
+}
+
+absl::StatusOr<const UcxEndpoint::RemoteRegion*> UcxEndpoint::Region(
+    const std::string& remote_key) {
+  auto found = regions_.find(remote_key);
+  if (found != regions_.end()) return &found->second;
+  FC_ASSIGN_OR_RETURN(UcxRemoteKey key, UcxRemoteKey::Parse(remote_key));
+  if (regions_.size() >= kRemoteRegionsMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("too many regions of ", PeerName()));
+  }
+  RemoteRegion region = {nullptr, key.base, key.size};
+  FC_RETURN_IF_ERROR(
+      FromUcs(ucp_ep_rkey_unpack(ep_, key.rkey.data(), &region.rkey),
+              absl::StrCat("remote key of ", PeerName())));
+  return &regions_.emplace(remote_key, region).first->second;
+}
+
+absl::Status UcxEndpoint::Put(ByteView source, const std::string& remote_key,
+                              uint64_t offset, Done done) {
+  if (source.size() > kMessageBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("put of ", source.size(), " bytes"));
+  }
+  FC_RETURN_IF_ERROR(Admit());
+  FC_ASSIGN_OR_RETURN(const RemoteRegion* region, Region(remote_key));
+  if (offset > region->size || source.size() > region->size - offset) {
+    return absl::OutOfRangeError("put passes the end of the region");
+  }
+  UcxOperation* operation = operations_->Start(this, std::move(done));
+  operation->is_put = true;
+  ucp_request_param_t param = {};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &UcxEndpoint::OnPut;
+  param.user_data = operation;
+  ucs_status_ptr_t request =
+      ucp_put_nbx(ep_, source.data(), source.size(), region->base + offset,
+                  region->rkey, &param);
+  if (request == nullptr) {
+    StartFlush(operation);
+  } else if (UCS_PTR_IS_ERR(request)) {
+    operations_->Abandon(operation);
+    return FromUcs(UCS_PTR_STATUS(request),
+                   absl::StrCat("writing to ", PeerName()));
+  }
+  return absl::OkStatus();
+}
+
+// The source is free; whether the peer's memory has the bytes, a flush tells.
+void UcxEndpoint::OnPut(void* request, ucs_status_t status, void* operation) {
+  ucp_request_free(request);
+  auto* put = static_cast<UcxOperation*>(operation);
+  UcxEndpoint* endpoint = put->endpoint;
+  if (status != UCS_OK || !endpoint->failure_.ok() || endpoint->closing_) {
+    endpoint->operations_->End(put, status == UCS_OK ? UCS_ERR_CANCELED
+                                                     : status);
+    return;
+  }
+  StartFlush(put);
+}
+
+void UcxEndpoint::StartFlush(UcxOperation* operation) {
+  UcxEndpoint* endpoint = operation->endpoint;
+  ucp_request_param_t param = {};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &UcxEndpoint::OnSent;
+  param.user_data = operation;
+  ucs_status_ptr_t request = ucp_ep_flush_nbx(endpoint->ep_, &param);
+  if (!UCS_PTR_IS_PTR(request)) {
+    endpoint->operations_->End(operation, UCS_PTR_STATUS(request));
+  }
+}
+
+std::string UcxEndpoint::TransportName() const {
+  if (ep_ == nullptr) return "unknown";
+  if (!transport_name_.empty()) return transport_name_;
+  std::string name = EndpointTransport(ep_);
+  // Until the peer has answered, the lanes may still change.
+  if (peer_connection != 0) transport_name_ = name;
+  return name;
+}
+
+void UcxEndpoint::SendBye() {
+  if (!failure_.ok() || ep_ == nullptr) return;
+  // As good as it gets: the peer that misses it learns by its own means.
+  (void)Start(FrameKind::kBye, {}, {}, nullptr, UCP_AM_SEND_FLAG_EAGER);
+}
+
+void UcxEndpoint::StartClose() {
+  if (ep_ == nullptr) return;
+  ucp_request_param_t param = {};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  ucs_status_ptr_t request = ucp_ep_close_nbx(ep_, &param);
+  ep_ = nullptr;
+  if (UCS_PTR_IS_PTR(request)) {
+    close_request_ = request;
+  } else if (UCS_PTR_IS_ERR(request)) {
+    LogWarning("closing an endpoint failed",
+               {{"peer", PeerName()},
+                {"error", ucs_status_string(UCS_PTR_STATUS(request))}});
+  }
+}
+
+bool UcxEndpoint::Buried() {
+  if (close_request_ != nullptr) {
+    if (ucp_request_check_status(close_request_) == UCS_INPROGRESS) {
+      return false;
+    }
+    ucp_request_free(close_request_);
+    close_request_ = nullptr;
+  }
+  return ep_ == nullptr && under_way_ == 0;
+}
+
+}  // namespace forecache::ucx_internal
