@@ -68,7 +68,7 @@ struct CodeScores {
   float scale = 0;
   float* block_max = nullptr;
   size_t row_stride = 0;
-  float* lse = nullptr;
+  float* lse = nullptr;  // may be null: a third of the time on small heads
 };
 void CodeScoresRef(const CodeScores& args);
 void CodeScoresCpu(const CodeScores& args);

@@ -93,41 +93,75 @@ HWY_INLINE VI AddDots(VI acc, VI low, VI high, int32_t q_low, int32_t q_high) {
 #endif
 }
 
-// Quantises one head's query for this plane.
-HWY_INLINE ScanQuery PrepareQuery(const CodeScores& args, int head,
-                                  int8_t* HWY_RESTRICT quantised) {
+// The four lanes of a 128-bit part that ReduceParts left in several parts.
+template <typename Op, typename D, typename V = hn::Vec<D>>
+HWY_INLINE void StoreReduced4(D d, Op op, const V (&rows)[kScanHeadsMax],
+                              hn::TFromD<D>* HWY_RESTRICT to) {
+  alignas(64) hn::TFromD<D> parts[kLanes];
+  hn::Store(ReduceParts(d, op, rows[0], rows[1], rows[2], rows[3]), d, parts);
+  const hn::Full128<hn::TFromD<D>> d4;
+  auto all = hn::Load(d4, parts);
+  for (int i = 4; i < kLanes; i += 4) all = op(all, hn::Load(d4, parts + i));
+  hn::Store(all, d4, to);
+}
+
+// Quantises the queries of kHeads heads for this plane.
+template <int kHeads>
+HWY_INLINE void PrepareQueries(const CodeScores& args, int first_head,
+                               int8_t* HWY_RESTRICT quantised,
+                               ScanQuery* HWY_RESTRICT queries) {
   const DF df;
   const DI di;
   const hn::Rebind<int8_t, DF> di8;
   const int head_dim = args.head_dim;
-  const float* HWY_RESTRICT q = args.q + size_t(head) * head_dim;
+  const float* HWY_RESTRICT q = args.q + size_t(first_head) * head_dim;
   const float* HWY_RESTRICT low = CodePlaneLow(args.code_plane);
   const float* HWY_RESTRICT scale = CodePlaneScale(args.code_plane, head_dim);
-  VF most = hn::Zero(df);
-  VF offset = hn::Zero(df);  // of q . low + 7.5 sum w
-  const VF centre = hn::Set(df, kCodeCentre);
+  VF most[kScanHeadsMax], offset[kScanHeadsMax];
+  VI sum[kScanHeadsMax];
+#pragma GCC unroll 4
+  for (int h = 0; h < kScanHeadsMax; ++h) {
+    most[h] = offset[h] = hn::Zero(df);
+    sum[h] = hn::Zero(di);
+  }
   for (int c = 0; c < head_dim; c += kLanes) {
-    const VF query = hn::LoadU(df, q + c);
     const VF step = hn::LoadU(df, scale + c);
-    most = hn::Max(most, hn::Abs(hn::Mul(query, step)));
-    offset = hn::MulAdd(
-        query, hn::MulAdd(centre, step, hn::LoadU(df, low + c)), offset);
+    // The middle of the channel's range: q . middle = q . low + 7.5 sum w.
+    const VF middle = hn::MulAdd(hn::Set(df, kCodeCentre), step,
+                                 hn::LoadU(df, low + c));
+#pragma GCC unroll 4
+    for (int h = 0; h < kHeads; ++h) {
+      const VF query = hn::LoadU(df, q + size_t(h) * head_dim + c);
+      most[h] = hn::Max(most[h], hn::Abs(hn::Mul(query, step)));
+      offset[h] = hn::MulAdd(query, middle, offset[h]);
+    }
   }
-  const float largest = hn::GetLane(hn::MaxOfLanes(df, most));
-  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-  const VF factor = hn::Set(df, inverse);
-  VI sum = hn::Zero(di);
+  alignas(64) float largest[kScanHeadsMax], offsets[kScanHeadsMax];
+  alignas(64) int32_t sums[kScanHeadsMax];
+  StoreReduced4(df, Largest(), most, largest);
+  StoreReduced4(df, Sum(), offset, offsets);
+  VF factor[kHeads];
+#pragma GCC unroll 4
+  for (int h = 0; h < kHeads; ++h) {
+    factor[h] = hn::Set(df, largest[h] > 0 ? 127.0f / largest[h] : 0.0f);
+  }
   for (int c = 0; c < head_dim; c += kLanes) {
-    const VF w = hn::Mul(hn::LoadU(df, q + c), hn::LoadU(df, scale + c));
-    const VI whole = hn::NearestInt(hn::Mul(w, factor));
-    sum = hn::Add(sum, whole);
-    hn::StoreU(hn::DemoteTo(di8, whole), di8, quantised + c);
+    const VF step = hn::LoadU(df, scale + c);
+#pragma GCC unroll 4
+    for (int h = 0; h < kHeads; ++h) {
+      const VF w = hn::Mul(hn::LoadU(df, q + size_t(h) * head_dim + c), step);
+      const VI whole = hn::NearestInt(hn::Mul(w, factor[h]));
+      sum[h] = hn::Add(sum[h], whole);
+      hn::StoreU(hn::DemoteTo(di8, whole), di8,
+                 quantised + h * kKernelHeadDimMax + c);
+    }
   }
-  const float step = largest / 127.0f;
-  const float total = static_cast<float>(hn::GetLane(hn::SumOfLanes(di, sum)));
-  const float base = hn::GetLane(hn::SumOfLanes(df, offset)) -
-                     kCodeCentre * step * total;
-  return {base * args.scale, step * args.scale};
+  StoreReduced4(di, Sum(), sum, sums);
+  for (int h = 0; h < kHeads; ++h) {
+    const float step = largest[h] / 127.0f;
+    const float centre = kCodeCentre * step * static_cast<float>(sums[h]);
+    queries[h] = {(offsets[h] - centre) * args.scale, step * args.scale};
+  }
 }
 
 // dots[h][t] = codes of token t . quantised query h, for kVectorsAtOnce vectors
@@ -205,33 +239,56 @@ HWY_INLINE void BlockLargest(const int32_t* HWY_RESTRICT dots,
                  largest);
 }
 
-// Dots of one head to its scores.
-HWY_INLINE void FoldDots(const int32_t* HWY_RESTRICT dots,
-                         const ScanQuery& query, float* HWY_RESTRICT block_max,
-                         float* HWY_RESTRICT lse) {
+// 2^x for x <= 0, relative error below 8e-5: codes are coarser than that.
+HWY_INLINE VF CoarseExp2(VF x) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  const DF df;
+  const VF f{_mm512_reduce_ps(x.raw, 0x09)};
+  VF p = hn::Set(df, 7.8024524e-2f);
+  p = hn::MulAdd(p, f, hn::Set(df, 2.2606716e-1f));
+  p = hn::MulAdd(p, f, hn::Set(df, 6.9583353e-1f));
+  p = hn::MulAdd(p, f, hn::Set(df, 9.9992522e-1f));
+  return VF{_mm512_scalef_ps(p.raw, x.raw)};
+#else
+  return Exp2(x);
+#endif
+}
+
+// Dots of one head to its scores.  Returns the largest dot.
+HWY_INLINE VI FoldDots(const int32_t* HWY_RESTRICT dots,
+                       const ScanQuery& query, float* HWY_RESTRICT block_max) {
   const DF df;
   const DI di;
   alignas(64) int32_t largest[kCodePlaneBlocks];
   BlockLargest(dots, largest);
-  VI top = hn::Load(di, largest);
+  VI most = hn::Load(di, largest);
   for (int b = 0; b < kCodePlaneBlocks; b += kLanes) {
     const VI block = hn::Load(di, largest + b);
-    top = hn::Max(top, block);
+    most = hn::Max(most, block);
     hn::StoreU(hn::MulAdd(hn::ConvertTo(df, block), hn::Set(df, query.step),
                           hn::Set(df, query.base)),
                df, block_max + b);
   }
-  // Dots are integers: relative to the largest they lose nothing.
-  top = hn::MaxOfLanes(di, top);
+  return hn::MaxOfLanes(di, most);
+}
+
+HWY_INLINE float LogSumExp(const int32_t* HWY_RESTRICT dots, VI largest,
+                           const ScanQuery& query) {
+  const DF df;
+  const DI di;
+  const VF top = hn::ConvertTo(df, largest);
   const VF factor = hn::Set(df, query.step * kLog2E);
-  VF sum = hn::Zero(df);
-  for (int t = 0; t < kCodePlaneTokens; t += kLanes) {
-    const VI below = hn::Sub(hn::Load(di, dots + t), top);
-    sum = hn::Add(sum, Exp2(hn::Mul(hn::ConvertTo(df, below), factor)));
+  const VF shift = hn::Mul(top, factor);
+  VF sum[2] = {hn::Zero(df), hn::Zero(df)};
+  for (int t = 0; t < kCodePlaneTokens; t += 2 * kLanes) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const VF dot = hn::ConvertTo(df, hn::Load(di, dots + t + i * kLanes));
+      sum[i] = hn::Add(sum[i], CoarseExp2(hn::MulSub(dot, factor, shift)));
+    }
   }
-  const float best = static_cast<float>(hn::GetLane(top));
-  *lse = query.base + query.step * best +
-         std::log(hn::GetLane(hn::SumOfLanes(df, sum)));
+  return query.base + query.step * hn::GetLane(top) +
+         std::log(hn::GetLane(hn::SumOfLanes(df, hn::Add(sum[0], sum[1]))));
 }
 
 template <int kHeads>
@@ -239,18 +296,18 @@ HWY_INLINE void ScanHeads(const CodeScores& args, int first_head) {
   alignas(64) int8_t quantised[kHeads * kKernelHeadDimMax];
   alignas(64) int32_t dots[kHeads * kCodePlaneTokens];
   ScanQuery queries[kHeads];
-  for (int h = 0; h < kHeads; ++h) {
-    queries[h] = PrepareQuery(args, first_head + h,
-                              quantised + h * kKernelHeadDimMax);
-  }
+  PrepareQueries<kHeads>(args, first_head, quantised, queries);
   const uint8_t* codes = CodePlaneCodes(args.code_plane, args.head_dim);
   for (int v = 0; v < kKeyVectors; v += kVectorsAtOnce) {
     ScanVectors<kHeads>(codes, args.head_dim, quantised, v, dots);
   }
   for (int h = 0; h < kHeads; ++h) {
-    FoldDots(dots + h * kCodePlaneTokens, queries[h],
-             args.block_max + (first_head + h) * args.row_stride,
-             args.lse + first_head + h);
+    const VI largest =
+        FoldDots(dots + h * kCodePlaneTokens, queries[h],
+                 args.block_max + (first_head + h) * args.row_stride);
+    if (args.lse == nullptr) continue;
+    args.lse[first_head + h] =
+        LogSumExp(dots + h * kCodePlaneTokens, largest, queries[h]);
   }
 }
 

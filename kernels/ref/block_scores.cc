@@ -56,10 +56,12 @@ void CodeScoresRef(const CodeScores& args) {
   CheckArguments(args);
   std::vector<float> keys(size_t(kCodePlaneTokens) * args.head_dim);
   DecodeCodePlane(args.code_plane, args.head_dim, keys.data());
+  float lse;
   for (int g = 0; g < args.group; ++g) {
     ScoreOne(keys.data(), kCodePlaneTokens, args.head_dim,
              args.q + size_t(g) * args.head_dim, args.scale,
-             args.block_max + g * args.row_stride, args.lse + g);
+             args.block_max + g * args.row_stride,
+             args.lse == nullptr ? &lse : args.lse + g);
   }
 }
 
