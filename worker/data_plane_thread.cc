@@ -1,0 +1,120 @@
+#include "worker/data_plane_thread.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "common/limits.h"
+#include "common/status.h"
+
+namespace forecache {
+
+DataPlaneThread::DataPlaneThread(std::unique_ptr<Transport> transport,
+                                 Clock* clock)
+    : clock_(clock),
+      transport_(std::move(transport)),
+      client_(std::make_unique<DataClient>(transport_.get(), clock)) {
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "dataplane");
+    Loop();
+  });
+}
+
+DataPlaneThread::~DataPlaneThread() {
+  stop_ = true;
+  transport_->Wake();
+  thread_.join();
+  client_.reset();
+}
+
+absl::Status DataPlaneThread::Connect(const std::string& address,
+                                      uint32_t epoch) {
+  auto answered = std::make_shared<absl::Notification>();
+  auto status = std::make_shared<absl::Status>();
+  Run([&] {
+    absl::Status started =
+        client_->Connect(address, epoch, [=](const absl::Status& hello) {
+          *status = hello;
+          answered->Notify();
+        });
+    if (!started.ok()) {
+      *status = started;
+      answered->Notify();
+    }
+  });
+  if (!answered->WaitForNotificationWithTimeout(
+          absl::Nanoseconds(kConnectTimeout))) {
+    return absl::UnavailableError(
+        "data plane: the store did not answer a hello in time");
+  }
+  FC_RETURN_IF_ERROR(Annotate(*status, "data plane"));
+  Run([this] {
+    std::string name = client_->TransportName();
+    absl::MutexLock lock(&mutex_);
+    transport_name_ = std::move(name);
+  });
+  return absl::OkStatus();
+}
+
+void DataPlaneThread::Post(std::function<void()> command) {
+  {
+    absl::MutexLock lock(
+        &mutex_, absl::Condition(this, &DataPlaneThread::HasRoom));
+    commands_.push_back(std::move(command));
+  }
+  transport_->Wake();
+}
+
+void DataPlaneThread::Run(std::function<void()> command) {
+  absl::Notification done;
+  Post([&] {
+    command();
+    done.Notify();
+  });
+  done.WaitForNotification();
+}
+
+std::string DataPlaneThread::transport_name() const {
+  absl::MutexLock lock(&mutex_);
+  return transport_name_;
+}
+
+DataClientCounters DataPlaneThread::Counters() {
+  DataClientCounters counters;
+  Run([&] { counters = client_->counters(); });
+  return counters;
+}
+
+bool DataPlaneThread::RunCommands() {
+  std::deque<std::function<void()>> commands;
+  {
+    absl::MutexLock lock(&mutex_);
+    commands.swap(commands_);
+  }
+  for (auto& command : commands) {
+    command();
+    client_->Progress();
+  }
+  return !commands.empty();
+}
+
+void DataPlaneThread::Loop() {
+  // After something happened, more is likely at once: look again for a moment
+  // before sleeping, which costs a system call and a wake-up.
+  constexpr Nanos kLinger = 20 * kMicrosecond;
+  Nanos linger_until = 0;
+  for (;;) {
+    const bool stopping = stop_.load();
+    const bool busy = RunCommands() | (client_->Progress() > 0);
+    if (busy) {
+      linger_until = clock_->Now() + kLinger;
+      continue;
+    }
+    if (stopping) return;
+    if (clock_->Now() < linger_until) continue;
+    client_->Wait(100 * kMillisecond);
+  }
+}
+
+}  // namespace forecache

@@ -1,0 +1,69 @@
+// The thread that owns the worker's side of the data plane.
+//
+// UCX wants one thread a worker, and the decode loop wants no waiting: so one
+// thread moves all messages, and runs what the decode thread posts to it.  It
+// sleeps when there is nothing to do.
+#ifndef FORECACHE_WORKER_DATA_PLANE_THREAD_H_
+#define FORECACHE_WORKER_DATA_PLANE_THREAD_H_
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "common/clock.h"
+#include "kvstore/client/data_client.h"
+#include "transport/transport.h"
+
+namespace forecache {
+
+// Threads: Post and Run from any thread but its own; client() on its own.
+class DataPlaneThread {
+ public:
+  // Takes the transport over and starts the thread.
+  DataPlaneThread(std::unique_ptr<Transport> transport, Clock* clock);
+  // Stops when the commands posted so far have run.
+  ~DataPlaneThread();
+
+  // Connects to a store; blocks until it answered, at most kConnectTimeout.
+  absl::Status Connect(const std::string& address, uint32_t epoch);
+
+  // Runs `command` on the thread, soon.  Blocks while kCommandQueueMax
+  // commands wait.
+  void Post(std::function<void()> command);
+
+  // Runs `command` on the thread and waits for its end.
+  void Run(std::function<void()> command);
+
+  // REQUIRES: on the thread, from inside a command.
+  DataClient* client() { return client_.get(); }
+
+  // Safe from any thread, once connected.
+  std::string transport_name() const;
+  DataClientCounters Counters();
+
+ private:
+  void Loop();
+  bool RunCommands();
+  bool HasRoom() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return commands_.size() < static_cast<size_t>(kCommandQueueMax);
+  }
+
+  Clock* const clock_;
+  std::unique_ptr<Transport> transport_;
+  std::unique_ptr<DataClient> client_;
+  mutable absl::Mutex mutex_;
+  std::deque<std::function<void()>> commands_ ABSL_GUARDED_BY(mutex_);
+  std::string transport_name_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_WORKER_DATA_PLANE_THREAD_H_

@@ -1,0 +1,221 @@
+// The worker daemon.
+
+#include <grpcpp/grpcpp.h>
+#include <signal.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/ready_file.h"
+#include "common/status.h"
+#include "kvstore/client/control_client.h"
+#include "transport/ucx_transport.h"
+#include "worker/options.h"
+#include "worker/worker_service.h"
+
+namespace forecache {
+namespace {
+
+constexpr int kExitWrongUse = 2;
+constexpr int kExitMissing = 3;
+
+int ExitCode(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) ? kExitWrongUse : kExitMissing;
+}
+
+bool IsLoopback(const std::string& address) {
+  return address.rfind("127.", 0) == 0 || address.rfind("localhost:", 0) == 0 ||
+         address.rfind("[::1]:", 0) == 0;
+}
+
+absl::Status CheckListen(const WorkerOptions& options) {
+  if (options.insecure_allow_remote || IsLoopback(options.listen)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--listen: ", options.listen,
+      " is not loopback, and this port has neither encryption nor "
+      "credentials; add --insecure-allow-remote if that is what you want"));
+}
+
+absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(
+    const WorkerOptions& options) {
+  UcxOptions ucx;
+  if (options.transports != "auto") ucx.transports = options.transports;
+  return OpenUcxTransport(ucx);
+}
+
+// Everything a worker is made of, in the order in which it must go away.
+struct Daemon {
+  WorkerOptions options;
+  Metrics metrics;
+  std::unique_ptr<ModelRuntime> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ControlClient> control;
+  std::unique_ptr<DataPlaneThread> data_plane;
+  std::unique_ptr<HostArena> arena;
+  std::unique_ptr<HostArena> staging;
+  std::unique_ptr<WorkCrew> crew;
+  std::unique_ptr<WorkerMetrics> worker_metrics;
+  std::unique_ptr<Generator> generator;
+  std::unique_ptr<RequestQueue> queue;
+  std::unique_ptr<WorkerService> service;
+  std::unique_ptr<grpc::Server> server;
+  WorkerParts parts;
+  StoreAddress store;
+};
+
+absl::Status LoadModel(Daemon* d) {
+  FC_ASSIGN_OR_RETURN(
+      d->model, LoadGgmlModel({.path = d->options.model,
+                               .max_chunk_tokens = kPrefillChunkTokens,
+                               .prefill_threads = d->options.prefill_threads,
+                               .decode_threads = d->options.decode_threads}));
+  FC_ASSIGN_OR_RETURN(d->tokenizer, LoadTokenizer(d->options.model));
+  const ModelConfig& config = d->model->config();
+  d->parts.fingerprint = {.weights_digest = config.weights_digest,
+                          .architecture = config.architecture,
+                          .geometry = {.layers = config.layers,
+                                       .kv_heads = config.kv_heads,
+                                       .head_dim = config.head_dim,
+                                       .group = config.group(),
+                                       .type = KvType::kF16},
+                          .rope_base = config.rope_base};
+  LogInfo("model", {{"file", d->options.model},
+                    {"name", config.name},
+                    {"layers", config.layers},
+                    {"query_heads", config.query_heads},
+                    {"kv_heads", config.kv_heads},
+                    {"head_dim", config.head_dim},
+                    {"context", config.context_tokens},
+                    {"kv_bytes_per_token", d->parts.geometry().TokenBytes()}});
+  return d->parts.geometry().Validate();
+}
+
+absl::Status MakeArenas(Daemon* d) {
+  const KvGeometry& geometry = d->parts.geometry();
+  const int64_t slots =
+      (int64_t{d->options.arena_mib} << 20) / geometry.BlockBytes();
+  FC_ASSIGN_OR_RETURN(d->arena,
+                      HostArena::Create(geometry, static_cast<int>(slots)));
+  FC_ASSIGN_OR_RETURN(
+      d->staging,
+      HostArena::Create(geometry,
+                        PrefillStream::StagingSlots(
+                            geometry, d->model->config().context_tokens)));
+  LogInfo("arena", {{"kind", "host"},
+                    {"why", "no CUDA arena in this build"},
+                    {"slots", d->arena->slots()},
+                    {"bytes", d->arena->slots() * geometry.BlockBytes()},
+                    {"staging_bytes",
+                     d->staging->slots() * geometry.BlockBytes()}});
+  return absl::OkStatus();
+}
+
+absl::Status ConnectStore(Daemon* d) {
+  d->control = std::make_unique<ControlClient>(d->options.store);
+  FC_RETURN_IF_ERROR(Annotate(
+      d->control->WaitReady(kConnectTimeout / kMillisecond),
+      absl::StrCat("--store: no store answers at ", d->options.store,
+                   " (start one with ./forecache store)")));
+  FC_ASSIGN_OR_RETURN(d->store, d->control->Attach(d->options.name));
+  FC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
+                      MakeTransport(d->options));
+  d->data_plane =
+      std::make_unique<DataPlaneThread>(std::move(transport), Clock::Real());
+  FC_RETURN_IF_ERROR(
+      d->data_plane->Connect(d->store.data_plane, d->store.epoch));
+  LogInfo("store", {{"address", d->options.store},
+                    {"id", d->store.store_id},
+                    {"epoch", d->store.epoch},
+                    {"transport", d->data_plane->transport_name()},
+                    {"asked_for", d->options.transports}});
+  return absl::OkStatus();
+}
+
+absl::Status Serve(Daemon* d) {
+  d->parts.model = d->model.get();
+  d->parts.control = d->control.get();
+  d->parts.data_plane = d->data_plane.get();
+  d->parts.arena = d->arena.get();
+  d->parts.staging = d->staging.get();
+  d->parts.crew = d->crew.get();
+  d->generator = std::make_unique<Generator>(d->parts, d->tokenizer.get(),
+                                             d->worker_metrics.get(),
+                                             Clock::Real());
+  d->queue = std::make_unique<RequestQueue>();
+  d->service = std::make_unique<WorkerService>(
+      d->parts, d->store.store_id, d->generator.get(), d->queue.get(),
+      d->worker_metrics.get());
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
+  builder.AddListeningPort(d->options.listen,
+                           grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(d->service.get());
+  d->server = builder.BuildAndStart();
+  if (d->server == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("--listen: cannot listen on ", d->options.listen,
+                     ": is the port in use? Port 0 takes a free one"));
+  }
+  FC_ASSIGN_OR_RETURN(const int metrics_port,
+                      d->metrics.Serve(d->options.metrics));
+  const auto with_port = [](const std::string& address, int port) {
+    return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+  };
+  const Ready ready{.grpc = with_port(d->options.listen, port),
+                    .metrics = with_port(d->options.metrics, metrics_port)};
+  LogWarning("insecure: no encryption, no credentials",
+             {{"listen", ready.grpc}});
+  LogInfo("serving", {{"grpc", ready.grpc},
+                      {"metrics", ready.metrics},
+                      {"isa", KernelIsa()}});
+  return WriteReadyFile(d->options.ready_file, ready);
+}
+
+absl::Status Start(Daemon* d) {
+  FC_RETURN_IF_ERROR(CheckListen(d->options));
+  FC_RETURN_IF_ERROR(LoadModel(d));
+  FC_RETURN_IF_ERROR(MakeArenas(d));
+  FC_RETURN_IF_ERROR(ConnectStore(d));
+  d->crew = std::make_unique<WorkCrew>(d->options.prefill_threads);
+  d->worker_metrics = std::make_unique<WorkerMetrics>(&d->metrics);
+  return Serve(d);
+}
+
+int Main(int argc, char** argv) {
+  Daemon daemon;
+  int exit_code = 0;
+  if (!ParseWorkerOptions(argc, argv, &daemon.options, &exit_code)) {
+    return exit_code;
+  }
+  InitLog("worker", ParseLogLevel(daemon.options.log_level));
+  // Signals are taken by one sigwait below: block them in every thread.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const absl::Status started = Start(&daemon);
+  if (!started.ok()) {
+    std::fprintf(stderr, "worker: %s\n",
+                 std::string(started.message()).c_str());
+    return ExitCode(started);
+  }
+  int signal = 0;
+  sigwait(&signals, &signal);
+  LogInfo("stopping", {{"signal", signal}});
+  daemon.server->Shutdown(std::chrono::system_clock::now() +
+                          std::chrono::seconds(2));
+  return 0;
+}
+
+}  // namespace
+}  // namespace forecache
+
+int main(int argc, char** argv) { return forecache::Main(argc, argv); }

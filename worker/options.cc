@@ -1,0 +1,70 @@
+#include "worker/options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "common/limits.h"
+
+namespace forecache {
+namespace {
+
+void AddFlags(CLI::App* app, WorkerOptions* o) {
+  app->add_option("--model", o->model, "GGUF file of a Llama-family model")
+      ->required();
+  app->add_option("--store", o->store, "host:port of a store's gRPC")
+      ->required();
+  app->add_option("--listen", o->listen,
+                  "host:port for gRPC; port 0 takes a free one")
+      ->capture_default_str();
+  app->add_option("--metrics", o->metrics,
+                  "host:port for Prometheus; port 0 takes a free one")
+      ->capture_default_str();
+  app->add_flag("--insecure-allow-remote", o->insecure_allow_remote,
+                "listen beyond loopback although nothing is encrypted");
+  app->add_option("--arena-mib", o->arena_mib,
+                  "fast memory for resident KV blocks, in MiB")
+      ->capture_default_str()
+      ->check(CLI::Range(1, kArenaMibMax));
+  app->add_option("--prefill-threads", o->prefill_threads,
+                  "threads of a prefill")
+      ->capture_default_str()
+      ->check(CLI::Range(1, kThreadsMax));
+  app->add_option("--decode-threads", o->decode_threads,
+                  "threads of a decoded token")
+      ->capture_default_str()
+      ->check(CLI::Range(1, kThreadsMax));
+  app->add_option("--prefill-weights", o->prefill_weights,
+                  "bf16: a second, faster copy for prefill; stored: none")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"bf16", "stored"}));
+  app->add_option("--transports", o->transports,
+                  "auto, tcp or shm: what the data plane may use")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "tcp", "shm"}));
+  app->add_option("--name", o->name, "for logs, here and at the store")
+      ->capture_default_str();
+  app->add_option("--ready-file", o->ready_file,
+                  "written as JSON once the worker serves");
+  app->add_option("--log-level", o->log_level, "debug, info, warning, error")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+}
+
+}  // namespace
+
+bool ParseWorkerOptions(int argc, char** argv, WorkerOptions* options,
+                        int* exit_code) {
+  CLI::App app(
+      "A Forecache decode worker: runs the model, holds a bounded part of the "
+      "KV, and has the store push what the next token needs.",
+      "worker");
+  AddFlags(&app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : 2;
+    return false;
+  }
+  return true;
+}
+
+}  // namespace forecache

@@ -1,0 +1,356 @@
+#include "worker/prefetcher.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/check.h"
+#include "common/half.h"
+#include "common/limits.h"
+#include "common/status.h"
+
+namespace forecache {
+namespace {
+
+// exp(x) is below what a 16-bit history keeps: not worth computing.
+constexpr float kNegligibleLogProbability = -16.0f;
+
+float Probability(float log_probability) {
+  return log_probability < kNegligibleLogProbability
+             ? 0.0f
+             : std::exp(log_probability);
+}
+
+// log(exp(a) + exp(b)); either may be -infinity.
+float LogAdd(float a, float b) {
+  const float high = std::max(a, b);
+  if (std::isinf(high)) return high;
+  return high + std::log1p(std::exp(std::min(a, b) - high));
+}
+
+std::unique_ptr<Predictor> MakeHindsight(const KvGeometry& geometry) {
+  absl::StatusOr<std::unique_ptr<Predictor>> last = MakePredictor(
+      {.name = "last",
+       .shape = {geometry.layers, geometry.kv_heads, geometry.group}});
+  FC_CHECK(last.ok()) << last.status().ToString();
+  return *std::move(last);
+}
+
+}  // namespace
+
+Prefetcher::Prefetcher(const SessionHandle& session,
+                       const PrefetchOptions& options, float scale,
+                       std::unique_ptr<Predictor> predictor,
+                       ResidentCache* cache, DataPlaneThread* data_plane,
+                       SessionFault* fault)
+    : session_(session),
+      options_(options),
+      scale_(scale),
+      predictor_(std::move(predictor)),
+      hindsight_(MakeHindsight(session.geometry)),
+      cache_(cache),
+      data_plane_(data_plane),
+      fault_(fault) {
+  for (int layer = 0; layer < session.geometry.layers; ++layer) {
+    gates_.push_back(std::make_unique<Gate>());
+  }
+}
+
+Prefetcher::~Prefetcher() {
+  data_plane_->Run([this] {
+    *alive_ = false;
+    for (uint64_t fetch : fetches_) data_plane_->client()->Cancel(fetch);
+  });
+}
+
+void Prefetcher::Advance(int layer, int position,
+                         std::span<const float> query, LocalScores local) {
+  auto advanced = std::make_shared<Advanced>();
+  advanced->layer = layer;
+  advanced->position = position;
+  advanced->query.assign(query.begin(), query.end());
+  advanced->local = std::move(local);
+  Gate& gate = *gates_[layer];
+  {
+    absl::MutexLock lock(&gate.mutex);
+    gate.turn = Turn::kPredicting;
+    advanced->round = ++gate.round;
+    gate.requested = gate.arrived = gate.failed = 0;
+  }
+  data_plane_->Post([this, alive = alive_, advanced] {
+    if (*alive) StartProbe(advanced);
+  });
+}
+
+void Prefetcher::StartProbe(std::shared_ptr<Advanced> advanced) {
+  const int layer = advanced->layer;
+  const int stored = advanced->local.first_block;
+  if (!predictor_->WantsProbe(layer) || stored == 0) {
+    OnProbe(*advanced, nullptr);
+    return;
+  }
+  const absl::Status sent = data_plane_->client()->Probe(
+      session_, layer, stored, scale_, advanced->query,
+      [this, alive = alive_,
+       advanced](const absl::StatusOr<ProbeResult>& result) {
+        if (!*alive) return;
+        if (!result.ok()) {
+          Fail(Annotate(result.status(), "probe"));
+          return;
+        }
+        OnProbe(*advanced, &*result);
+      });
+  if (!sent.ok()) Fail(Annotate(sent, "probe"));
+}
+
+void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
+  const KvGeometry& geometry = session_.geometry;
+  Gate& gate = *gates_[advanced.layer];
+  bool may_choose;
+  {
+    // When attention did not wait, the layer is its own again: then these rows
+    // are history, and which blocks are resident must not change.
+    absl::MutexLock lock(&gate.mutex);
+    may_choose =
+        gate.turn == Turn::kPredicting && gate.round == advanced.round;
+  }
+  // Without a probe nothing is known of blocks that were not attended; a row
+  // that is all local (a short context) is complete.
+  const bool complete =
+      probe != nullptr || (advanced.local.first_block == 0 &&
+                           predictor_->WantsProbe(advanced.layer));
+  std::vector<wire::FetchEntry> missing;
+  for (int head = 0; head < geometry.kv_heads; ++head) {
+    if (complete) {
+      BuildRow(advanced, probe, head);
+      const AttentionRow row{
+          .probabilities = row_,
+          .blocks = advanced.local.first_block + advanced.local.blocks};
+      CountMissed(advanced, head, row);
+      predictor_->Observe(advanced.layer, head, row);
+    }
+    if (!may_choose) continue;
+    ChooseBlocks(advanced, head);
+    const absl::Status status =
+        cache_->Retarget(advanced.layer, head, wanted_, &missing);
+    if (!status.ok()) {
+      Fail(status);
+      return;
+    }
+  }
+  history_bytes_ = predictor_->HistoryBytes() + hindsight_->HistoryBytes();
+  if (may_choose) StartFetch(advanced.layer, std::move(missing));
+}
+
+void Prefetcher::BuildRow(const Advanced& advanced, const ProbeResult* probe,
+                          int kv_head) {
+  const LocalScores& local = advanced.local;
+  const int group = session_.geometry.group;
+  const int stored = probe == nullptr ? 0 : probe->blocks;
+  const int blocks = local.first_block + local.blocks;
+  row_.assign(size_t(group) * blocks, 0.0f);
+  for (int j = 0; j < group; ++j) {
+    const size_t head = size_t(kv_head) * group + j;
+    float* row = row_.data() + size_t(j) * blocks;
+    float lse = local.lse[head];
+    if (probe != nullptr) {
+      lse = LogAdd(lse, probe->lse[head]);
+      const float shift = probe->lse[head] - lse;
+      const uint16_t* log_probability =
+          probe->log_probability.data() + head * stored;
+      for (int b = 0; b < stored; ++b) {
+        row[b] = Probability(F16ToFloat(log_probability[b]) + shift);
+      }
+    }
+    const float* block_max = local.block_max.data() + head * local.blocks;
+    for (int b = 0; b < local.blocks; ++b) {
+      row[local.first_block + b] = Probability(block_max[b] - lse);
+    }
+  }
+}
+
+void Prefetcher::CountMissed(const Advanced& advanced, int kv_head,
+                             const AttentionRow& row) {
+  // Missed: among the best of this very row, as many as the budget may choose,
+  // and not resident when attention ran.
+  hindsight_->Observe(advanced.layer, kv_head, row);
+  const Budget& budget = options_.budget;
+  const int now = advanced.position / kBlockTokens;
+  const int end = std::max(now - budget.recent, 0);
+  const int first = std::min(budget.sinks, end);
+  const int count = std::max(budget.blocks - first - (now - end) - 1, 0);
+  hindsight_->Predict(advanced.layer, kv_head, {first, end}, count, &choices_);
+  cache_->ReadyBlocks(advanced.layer, kv_head, &resident_);
+  for (const BlockChoice& choice : choices_) {
+    if (!std::binary_search(resident_.begin(), resident_.end(),
+                            choice.block)) {
+      ++missed_;
+    }
+  }
+}
+
+void Prefetcher::ChooseBlocks(const Advanced& advanced, int kv_head) {
+  const Budget& budget = options_.budget;
+  // The block that the next token belongs to; the ones before are whole.
+  const int now = (advanced.position + 1) / kBlockTokens;
+  // Blocks that the store has not acknowledged live here only.
+  const int unstored = advanced.local.first_block;
+  const int window = std::max(std::min(now - budget.recent, unstored), 0);
+  const int sinks = std::min(budget.sinks, window);
+  const int count =
+      std::max(budget.blocks - sinks - (now - window) - 1, 0);
+  predictor_->Predict(advanced.layer, kv_head, {sinks, window}, count,
+                      &choices_);
+  wanted_.clear();
+  for (int block = 0; block < sinks; ++block) wanted_.push_back(block);
+  for (const BlockChoice& choice : choices_) wanted_.push_back(choice.block);
+  std::sort(wanted_.begin(), wanted_.end());
+  for (int block = window; block < now; ++block) wanted_.push_back(block);
+}
+
+void Prefetcher::StartFetch(int layer, std::vector<wire::FetchEntry> missing) {
+  Gate& gate = *gates_[layer];
+  {
+    absl::MutexLock lock(&gate.mutex);
+    gate.requested = static_cast<int>(missing.size());
+    gate.turn = missing.empty() ? Turn::kReady : Turn::kFetching;
+    if (options_.no_prefetch) {
+      gate.held = std::move(missing);
+      return;
+    }
+  }
+  if (!missing.empty()) SendFetch(layer, missing);
+}
+
+void Prefetcher::SendFetch(int layer,
+                           const std::vector<wire::FetchEntry>& missing) {
+  Gate& gate = *gates_[layer];
+  uint64_t round;
+  {
+    absl::MutexLock lock(&gate.mutex);
+    round = gate.round;
+  }
+  absl::StatusOr<uint64_t> request = data_plane_->client()->Fetch(
+      session_, layer, missing, this,
+      [this, alive = alive_, layer, round](const absl::Status& end) {
+        if (!*alive) return;
+        if (!end.ok() && !absl::IsDataLoss(end) && !absl::IsNotFound(end)) {
+          Fail(Annotate(end, "fetch"));
+          return;
+        }
+        Gate& gate = *gates_[layer];
+        absl::MutexLock lock(&gate.mutex);
+        if (gate.turn == Turn::kFetching && gate.round == round) {
+          gate.turn = Turn::kReady;
+        }
+      });
+  if (!request.ok()) {
+    Fail(Annotate(request.status(), "fetch"));
+    return;
+  }
+  // One fetch a layer and token: a short memory is enough for Cancel.
+  if (fetches_.size() >= 4 * gates_.size()) {
+    fetches_.erase(fetches_.begin(), fetches_.begin() + gates_.size());
+  }
+  fetches_.push_back(*request);
+}
+
+void Prefetcher::OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
+                         ByteView v) {
+  if (!*alive_) return;
+  if (!cache_->Fill(layer, entry, k, v)) return;
+  Gate& gate = *gates_[layer];
+  absl::MutexLock lock(&gate.mutex);
+  ++gate.arrived;
+}
+
+void Prefetcher::OnBlockFailed(int layer, const wire::FetchEntry& entry,
+                               const absl::Status& why) {
+  if (!*alive_ || absl::IsCancelled(why)) return;
+  if (!absl::IsDataLoss(why) && !absl::IsNotFound(why)) return;
+  if (absl::IsDataLoss(why)) ++refused_;
+  cache_->MarkLost(layer, entry);
+  if (options_.late_policy == LatePolicy::kStrict) {
+    Fail(Annotate(why, absl::StrCat("layer ", layer, ", KV head ",
+                                    entry.kv_head, ", block ", entry.block)));
+  }
+  Gate& gate = *gates_[layer];
+  absl::MutexLock lock(&gate.mutex);
+  ++gate.failed;
+}
+
+void Prefetcher::Fail(const absl::Status& why) {
+  fault_->Set(why);
+  for (auto& gate : gates_) {  // nobody must wait for what will not come
+    absl::MutexLock lock(&gate->mutex);
+    if (gate->turn != Turn::kAttention) gate->turn = Turn::kReady;
+  }
+}
+
+absl::Status Prefetcher::AskForHeld(int layer) {
+  Gate& gate = *gates_[layer];
+  std::vector<wire::FetchEntry> held;
+  {
+    absl::MutexLock lock(&gate.mutex);
+    gate.mutex.Await(absl::Condition(&gate, &Gate::Chosen));
+    held.swap(gate.held);
+  }
+  FC_RETURN_IF_ERROR(fault_->status());
+  if (held.empty()) return absl::OkStatus();
+  data_plane_->Post([this, alive = alive_, layer, held = std::move(held)] {
+    if (*alive) SendFetch(layer, held);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Prefetcher::AwaitFirstBlocks() {
+  if (options_.no_prefetch) return absl::OkStatus();
+  for (auto& gate : gates_) {
+    absl::MutexLock lock(&gate->mutex);
+    // Every request ends at its deadline, so this wait does too.
+    gate->mutex.Await(absl::Condition(gate.get(), &Gate::Settled));
+    gate->requested = gate->arrived = gate->failed = 0;
+  }
+  return fault_->status();
+}
+
+absl::Status Prefetcher::AwaitLayer(int layer) {
+  if (options_.no_prefetch) FC_RETURN_IF_ERROR(AskForHeld(layer));
+  Gate& gate = *gates_[layer];
+  absl::MutexLock lock(&gate.mutex);
+  // Blocks that were not asked for ahead of need are late by definition.
+  const bool ahead = !options_.no_prefetch;
+  const bool on_time = gate.turn == Turn::kReady && ahead;
+  // Until the choice is made, nobody knows what is late: all of it will be.
+  const int there = gate.turn == Turn::kFetching && ahead ? gate.arrived : 0;
+  if (gate.turn != Turn::kReady) {
+    const absl::Condition settled(&gate, &Gate::Settled);
+    if (options_.late_policy == LatePolicy::kStrict) {
+      gate.mutex.Await(settled);  // requests end at their deadline
+    } else if (options_.late_policy == LatePolicy::kWait) {
+      gate.mutex.AwaitWithTimeout(settled,
+                                  absl::Nanoseconds(options_.late_deadline));
+    }
+  }
+  const int came = on_time ? gate.requested - gate.failed : there;
+  predicted_ += gate.requested;
+  in_time_ += came;
+  late_ += gate.requested - gate.failed - came;
+  gate.requested = gate.arrived = gate.failed = 0;
+  gate.turn = Turn::kAttention;
+  return fault_->status();
+}
+
+PrefetchCounters Prefetcher::counters() const {
+  return {.predicted = predicted_,
+          .in_time = in_time_,
+          .late = late_,
+          .missed = missed_,
+          .refused = refused_};
+}
+
+size_t Prefetcher::gate_bytes() const {
+  return gates_.size() * (sizeof(Gate) + sizeof(void*));
+}
+
+}  // namespace forecache

@@ -1,0 +1,173 @@
+// Keeps one session's resident blocks one token ahead of its attention.
+//
+// For each layer the decode thread and the data-plane thread take turns:
+//
+//   decode thread              data-plane thread
+//   AwaitLayer(l)  ----------- the layer is attention's: nothing changes it
+//   attention over l
+//   Advance(l, query) ------->  PROBE the store, observe, predict, evict,
+//                               FETCH what is missing, fill slots as it comes
+//   ... the other layers ...
+//   AwaitLayer(l)  <----------  ready, or late (LatePolicy)
+//
+// so that nearly all of what layer l needs for token t+1 was asked for while
+// token t was at layer l.
+#ifndef FORECACHE_WORKER_PREFETCHER_H_
+#define FORECACHE_WORKER_PREFETCHER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "common/clock.h"
+#include "kvstore/client/data_client.h"
+#include "predictor/predictor.h"
+#include "worker/data_plane_thread.h"
+#include "worker/resident_cache.h"
+#include "worker/session_fault.h"
+
+namespace forecache {
+
+enum class LatePolicy { kWait, kSkip, kStrict };
+
+// How many blocks, and which are always there.
+struct Budget {
+  int blocks = 0;  // of each (layer, KV head), sinks and recent included
+  int sinks = 1;
+  int recent = 3;  // blocks before the one being filled
+};
+
+struct PrefetchOptions {
+  Budget budget;
+  LatePolicy late_policy = LatePolicy::kWait;
+  Nanos late_deadline = 0;
+  bool no_prefetch = false;  // ask only when attention needs it
+};
+
+struct PrefetchCounters {
+  uint64_t predicted = 0;  // asked for ahead of need
+  uint64_t in_time = 0;
+  uint64_t late = 0;
+  uint64_t missed = 0;
+  uint64_t refused = 0;  // failed their checksum: never used
+};
+
+// What attention learnt about the blocks that the store does not have yet.
+struct LocalScores {
+  int first_block = 0;             // blocks from here on are local
+  int blocks = 0;
+  std::vector<float> lse;          // [kv_heads][group], -inf without blocks
+  std::vector<float> block_max;    // [kv_heads][group][blocks], logits
+};
+
+// Threads: AwaitLayer and Advance on the decode thread; all else inside on the
+// data-plane thread.
+// Lifetime: what it is given must outlive it.  Its destructor waits for the
+// data-plane thread to let go.
+class Prefetcher : public BlockSink {
+ public:
+  Prefetcher(const SessionHandle& session, const PrefetchOptions& options,
+             float scale, std::unique_ptr<Predictor> predictor,
+             ResidentCache* cache, DataPlaneThread* data_plane,
+             SessionFault* fault);
+  ~Prefetcher() override;
+
+  // The layer's turn passes to the data plane: `position` was just computed
+  // with `query` [kv_heads][group][head_dim]; the next token is position + 1.
+  void Advance(int layer, int position, std::span<const float> query,
+               LocalScores local);
+
+  // After the prefill: waits until the first blocks of every layer are there.
+  // They are a load, not a prediction: nothing is counted.
+  absl::Status AwaitFirstBlocks();
+
+  // Waits until the layer is ready for attention, as the late policy says,
+  // and gives it to the decode thread.
+  absl::Status AwaitLayer(int layer);
+
+  PrefetchCounters counters() const;
+  size_t history_bytes() const { return history_bytes_.load(); }
+  size_t gate_bytes() const;
+
+  // BlockSink
+  void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
+               ByteView v) override;
+  void OnBlockFailed(int layer, const wire::FetchEntry& entry,
+                     const absl::Status& why) override;
+
+ private:
+  enum class Turn { kAttention, kPredicting, kFetching, kReady };
+  struct Gate {
+    mutable absl::Mutex mutex;
+    Turn turn ABSL_GUARDED_BY(mutex) = Turn::kReady;
+    uint64_t round ABSL_GUARDED_BY(mutex) = 0;  // counts Advance calls
+    int requested ABSL_GUARDED_BY(mutex) = 0;
+    int arrived ABSL_GUARDED_BY(mutex) = 0;
+    int failed ABSL_GUARDED_BY(mutex) = 0;
+    // Fetches that `no_prefetch` holds back until attention asks.
+    std::vector<wire::FetchEntry> held ABSL_GUARDED_BY(mutex);
+
+    bool Settled() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+      return turn == Turn::kReady;
+    }
+    bool Chosen() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
+      return turn == Turn::kReady || turn == Turn::kFetching;
+    }
+  };
+  // The arguments of one Advance.
+  struct Advanced {
+    int layer = 0;
+    int position = 0;
+    uint64_t round = 0;
+    std::vector<float> query;
+    LocalScores local;
+  };
+
+  // All on the data-plane thread.
+  void StartProbe(std::shared_ptr<Advanced> advanced);
+  void OnProbe(const Advanced& advanced, const ProbeResult* probe);
+  void BuildRow(const Advanced& advanced, const ProbeResult* probe,
+                int kv_head);
+  void CountMissed(const Advanced& advanced, int kv_head,
+                   const AttentionRow& row);
+  // The blocks that the token after `advanced` shall find, into wanted_.
+  void ChooseBlocks(const Advanced& advanced, int kv_head);
+  void StartFetch(int layer, std::vector<wire::FetchEntry> missing);
+  void SendFetch(int layer, const std::vector<wire::FetchEntry>& missing);
+  void Fail(const absl::Status& why);
+
+  // On the decode thread.
+  absl::Status AskForHeld(int layer);
+
+  const SessionHandle session_;
+  const PrefetchOptions options_;
+  const float scale_;
+  const std::unique_ptr<Predictor> predictor_;
+  // What this token's own query would have chosen: for counting only.
+  const std::unique_ptr<Predictor> hindsight_;
+  ResidentCache* const cache_;
+  DataPlaneThread* const data_plane_;
+  SessionFault* const fault_;
+  std::vector<std::unique_ptr<Gate>> gates_;
+  std::atomic<size_t> history_bytes_{0};
+  std::atomic<uint64_t> predicted_{0}, in_time_{0}, late_{0}, missed_{0},
+      refused_{0};
+  // False once the session has ended: late answers find nobody.
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  // Scratch of the data-plane thread.
+  std::vector<float> row_;
+  std::vector<BlockChoice> choices_;
+  std::vector<int32_t> wanted_;
+  std::vector<int32_t> resident_;
+  std::vector<uint64_t> fetches_;  // the ones sent, for Cancel
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_WORKER_PREFETCHER_H_

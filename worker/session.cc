@@ -1,0 +1,317 @@
+#include "worker/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "common/check.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/status.h"
+
+namespace forecache {
+namespace {
+
+int BlocksOf(int tokens) {
+  return (tokens + kBlockTokens - 1) / kBlockTokens;
+}
+
+absl::Status CheckLengths(const WorkerParts& parts,
+                          const SessionOptions& options, int prompt,
+                          int max_tokens) {
+  const int limit = parts.model->config().context_tokens;
+  if (prompt == 0) {
+    return absl::InvalidArgumentError("prompt: has no tokens");
+  }
+  if (prompt + max_tokens > limit) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompt: ", prompt, " tokens and max_tokens ", max_tokens,
+        " pass the model's context of ", limit, " tokens"));
+  }
+  const Budget& budget = options.prefetch.budget;
+  const int blocks = std::min(budget.blocks, BlocksOf(prompt + max_tokens));
+  const int64_t slots = int64_t{blocks} * parts.geometry().layers *
+                        parts.geometry().kv_heads;
+  if (slots > parts.arena->slots()) {
+    const size_t bytes = parts.geometry().BlockBytes();
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "budget_blocks: ", blocks, " blocks of each layer and KV head need ",
+        (slots * bytes + (1 << 20) - 1) >> 20, " MiB of arena, --arena-mib is ",
+        (parts.arena->slots() * bytes) >> 20));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Session>> Session::Open(
+    const WorkerParts& parts, const SessionOptions& options,
+    std::vector<int32_t> prompt, int max_tokens) {
+  FC_RETURN_IF_ERROR(CheckLengths(
+      parts, options, static_cast<int>(prompt.size()), max_tokens));
+  const KvGeometry& geometry = parts.geometry();
+  FC_ASSIGN_OR_RETURN(
+      std::unique_ptr<Predictor> predictor,
+      MakePredictor(
+          {.name = options.predictor,
+           .shape = {geometry.layers, geometry.kv_heads, geometry.group},
+           .ema_alpha = options.ema_alpha}));
+  FC_ASSIGN_OR_RETURN(const OpenedSession opened,
+                      parts.control->OpenSession(parts.fingerprint, prompt,
+                                                 options.request_id));
+  return std::unique_ptr<Session>(new Session(
+      parts, options, std::move(prompt), opened, std::move(predictor)));
+}
+
+Session::Session(const WorkerParts& parts, const SessionOptions& options,
+                 std::vector<int32_t> prompt, const OpenedSession& opened,
+                 std::unique_ptr<Predictor> predictor)
+    : parts_(parts),
+      prefetch_(options.prefetch),
+      opened_(opened),
+      scale_(1.0f / std::sqrt(float(parts.geometry().head_dim))),
+      prompt_tokens_(static_cast<int>(prompt.size())),
+      tokens_(std::move(prompt)),
+      sealed_segments_(opened.cached_tokens / kSegmentTokens),
+      cache_(parts.geometry(), parts.arena),
+      write_behind_(opened.handle, opened.cached_tokens / kBlockTokens,
+                    parts.data_plane, &fault_) {
+  prefetcher_ = std::make_unique<Prefetcher>(
+      opened.handle, options.prefetch, scale_, std::move(predictor), &cache_,
+      parts.data_plane, &fault_);
+  stream_ = std::make_unique<PrefillStream>(opened.handle, parts.staging,
+                                            parts.data_plane, &fault_);
+  const KvGeometry& geometry = parts.geometry();
+  lse_.resize(size_t(geometry.kv_heads) * geometry.group);
+  last_queries_.resize(lse_.size() * geometry.head_dim * geometry.layers);
+}
+
+Session::~Session() {
+  stream_.reset();
+  prefetcher_.reset();
+  const absl::Status closed = parts_.control->CloseSession(opened_.handle);
+  if (!closed.ok()) {  // the store's idle timeout takes care of it
+    LogWarning("session not closed", {{"error", closed.ToString()}});
+  }
+}
+
+absl::StatusOr<std::span<const float>> Session::Prefill(
+    const Progress& progress) {
+  std::span<const float> logits;
+  int position = opened_.cached_tokens;
+  progress(position, prompt_tokens_, position);
+  while (position < prompt_tokens_) {
+    const int n = std::min(kPrefillChunkTokens, prompt_tokens_ - position);
+    FC_ASSIGN_OR_RETURN(logits, PrefillChunk(position, n));
+    position += n;
+    const int whole = position / kBlockTokens;
+    for (int layer = 0; layer < parts_.geometry().layers; ++layer) {
+      FC_RETURN_IF_ERROR(write_behind_.Await(layer, whole));
+    }
+    FC_RETURN_IF_ERROR(SealReady());
+    progress(position, prompt_tokens_, opened_.cached_tokens);
+  }
+  stream_.reset();  // the staging buffer is free again
+  FC_RETURN_IF_ERROR(LoadFirstBlocks());
+  return logits;
+}
+
+absl::StatusOr<std::span<const float>> Session::PrefillChunk(int position,
+                                                             int n) {
+  const int layers = parts_.geometry().layers;
+  const int before = position / kBlockTokens;
+  const bool is_last = position + n == prompt_tokens_;
+  stream_->Start(0, before);
+  const std::span<const int32_t> chunk(tokens_.data() + position, n);
+  FC_ASSIGN_OR_RETURN(LayerQkv qkv, parts_.model->Begin(chunk, position));
+  for (int layer = 0;; ++layer) {
+    if (layer + 1 < layers) stream_->Start(layer + 1, before);
+    FC_RETURN_IF_ERROR(stream_->Await(layer));
+    FC_ASSIGN_OR_RETURN(std::span<const float> attention,
+                        AttendChunk(layer, position, n, qkv));
+    if (layer + 1 == layers) {
+      return parts_.model->Finish(
+          attention, is_last ? LogitRows::kLast : LogitRows::kNone);
+    }
+    FC_ASSIGN_OR_RETURN(qkv, parts_.model->Next(attention));
+  }
+}
+
+absl::StatusOr<std::span<const float>> Session::AttendChunk(
+    int layer, int position, int n, const LayerQkv& qkv) {
+  const KvGeometry& geometry = parts_.geometry();
+  const size_t row = lse_.size() * geometry.head_dim;
+  stream_->Write(layer, position, n, qkv.k.data(), qkv.v.data());
+  attention_.resize(n * row);
+  const ChunkAttention args{
+      .memory = parts_.staging->memory(),
+      .kv_heads = geometry.kv_heads,
+      .group = geometry.group,
+      .queries = n,
+      .first_position = position,
+      .q = qkv.q.data(),
+      .scale = scale_,
+      .tables = stream_->Tables(layer, position + n).data(),
+      .out = attention_.data()};
+  parts_.crew->Run([&](int part, int parts) {
+    ChunkAttentionCpu(args, part, parts);
+  });
+
+  const int first = position / kBlockTokens;
+  const int whole = (position + n) / kBlockTokens;
+  if (whole > first) {
+    std::vector<int32_t> slots;
+    for (int head = 0; head < geometry.kv_heads; ++head) {
+      for (int block = first; block < whole; ++block) {
+        slots.push_back(stream_->Slot(layer, head, block));
+      }
+    }
+    write_behind_.Put(layer, first, whole - first, parts_.staging,
+                      std::move(slots));
+  }
+  if (position + n == prompt_tokens_) {
+    std::copy_n(qkv.q.data() + (n - 1) * row, row,
+                last_queries_.data() + layer * row);
+    const int rest = (position + n) % kBlockTokens;
+    if (rest > 0) {
+      std::vector<int32_t> slots;
+      for (int head = 0; head < geometry.kv_heads; ++head) {
+        slots.push_back(stream_->Slot(layer, head, whole));
+      }
+      FC_RETURN_IF_ERROR(cache_.AdoptOpenBlock(layer, whole, rest,
+                                               *parts_.staging, slots));
+    }
+  }
+  return std::span<const float>(attention_);
+}
+
+absl::Status Session::LoadFirstBlocks() {
+  const size_t row = lse_.size() * parts_.geometry().head_dim;
+  for (int layer = 0; layer < parts_.geometry().layers; ++layer) {
+    const float* query = last_queries_.data() + layer * row;
+    cache_.BuildTables(layer, &tables_);
+    prefetcher_->Advance(layer, prompt_tokens_ - 1, {query, row},
+                         ScoreLocal(layer, prompt_tokens_ - 1, query));
+  }
+  return prefetcher_->AwaitFirstBlocks();
+}
+
+absl::StatusOr<std::span<const float>> Session::Decode(int32_t token) {
+  const int layers = parts_.geometry().layers;
+  const int position = context_tokens();
+  FC_ASSIGN_OR_RETURN(LayerQkv qkv,
+                      parts_.model->Begin({&token, 1}, position));
+  tokens_.push_back(token);
+  std::span<const float> logits;
+  for (int layer = 0;; ++layer) {
+    FC_ASSIGN_OR_RETURN(std::span<const float> attention,
+                        AttendToken(layer, position, qkv));
+    if (layer + 1 == layers) {
+      FC_ASSIGN_OR_RETURN(logits,
+                          parts_.model->Finish(attention, LogitRows::kLast));
+      break;
+    }
+    FC_ASSIGN_OR_RETURN(qkv, parts_.model->Next(attention));
+  }
+  FC_RETURN_IF_ERROR(SealReady());
+  return logits;
+}
+
+absl::StatusOr<std::span<const float>> Session::AttendToken(
+    int layer, int position, const LayerQkv& qkv) {
+  const KvGeometry& geometry = parts_.geometry();
+  FC_RETURN_IF_ERROR(AwaitWriteBehind(layer, position));
+  FC_RETURN_IF_ERROR(prefetcher_->AwaitLayer(layer));
+  FC_RETURN_IF_ERROR(
+      cache_.Append(layer, position, qkv.k.data(), qkv.v.data()));
+  cache_.BuildTables(layer, &tables_);
+  attention_.resize(lse_.size() * geometry.head_dim);
+  DecodeAttentionCpu({.memory = parts_.arena->memory(),
+                      .kv_heads = geometry.kv_heads,
+                      .group = geometry.group,
+                      .q = qkv.q.data(),
+                      .scale = scale_,
+                      .tables = tables_.tables.data(),
+                      .out = attention_.data(),
+                      .lse = lse_.data()});
+  LocalScores local = ScoreLocal(layer, position, qkv.q.data());
+  if (position % kBlockTokens == kBlockTokens - 1) {
+    write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
+                      cache_.CloseOpenBlock(layer));
+  }
+  prefetcher_->Advance(layer, position, qkv.q, std::move(local));
+  return std::span<const float>(attention_);
+}
+
+// A block that the store has not acknowledged stays resident.  When it is
+// about to leave the recent window, the answer waits for the store.
+absl::Status Session::AwaitWriteBehind(int layer, int position) {
+  const int now = position / kBlockTokens;
+  return write_behind_.Await(layer, now - prefetch_.budget.recent);
+}
+
+// Scores of the blocks that the store cannot score: the ones it has not
+// acknowledged, which are at the end of the page tables.
+LocalScores Session::ScoreLocal(int layer, int position, const float* query) {
+  const KvGeometry& geometry = parts_.geometry();
+  LocalScores local;
+  local.first_block = write_behind_.Acknowledged(layer);
+  local.blocks =
+      std::max(position / kBlockTokens + 1 - local.first_block, 0);
+  local.lse.assign(lse_.size(), -std::numeric_limits<float>::infinity());
+  local.block_max.resize(lse_.size() * local.blocks);
+  if (local.blocks == 0) return local;
+  std::vector<PageTable> tables = tables_.tables;
+  std::vector<float*> block_max;
+  for (int head = 0; head < geometry.kv_heads; ++head) {
+    const std::vector<int32_t>& blocks = tables_.blocks[head];
+    const int skip = static_cast<int>(
+        std::lower_bound(blocks.begin(), blocks.end(), local.first_block) -
+        blocks.begin());
+    FC_CHECK(tables[head].pages - skip == local.blocks)
+        << "layer " << layer << ": " << tables[head].pages - skip
+        << " local blocks resident of " << local.blocks;
+    tables[head].slots += skip;
+    tables[head].pages -= skip;
+    block_max.push_back(local.block_max.data() +
+                        size_t(head) * geometry.group * local.blocks);
+  }
+  std::vector<float> out(lse_.size() * geometry.head_dim);
+  DecodeAttentionCpu({.memory = parts_.arena->memory(),
+                      .kv_heads = geometry.kv_heads,
+                      .group = geometry.group,
+                      .q = query,
+                      .scale = scale_,
+                      .tables = tables.data(),
+                      .out = out.data(),
+                      .lse = local.lse.data(),
+                      .page_max = block_max.data()});
+  return local;
+}
+
+absl::Status Session::SealReady() {
+  for (;;) {
+    const int end = (sealed_segments_ + 1) * kSegmentTokens;
+    if (end > context_tokens()) return absl::OkStatus();
+    for (int layer = 0; layer < parts_.geometry().layers; ++layer) {
+      if (write_behind_.Acknowledged(layer) < end / kBlockTokens) {
+        return absl::OkStatus();
+      }
+    }
+    FC_RETURN_IF_ERROR(parts_.control->SealSegment(
+        opened_.handle, sealed_segments_,
+        std::span<const int32_t>(tokens_).subspan(end - kSegmentTokens,
+                                                  kSegmentTokens)));
+    ++sealed_segments_;
+  }
+}
+
+SessionMemory Session::memory() const {
+  return {.resident = cache_.peak_bytes(),
+          .history = prefetcher_->history_bytes(),
+          .tables = cache_.table_bytes() + prefetcher_->gate_bytes() +
+                    tokens_.capacity() * sizeof(int32_t)};
+}
+
+}  // namespace forecache

@@ -1,0 +1,113 @@
+#include <algorithm>
+
+#include "common/limits.h"
+#include "common/status.h"
+#include "worker/generator.h"
+
+namespace forecache {
+namespace {
+
+constexpr double kBudgetFractionDefault = 1.0 / 16;
+constexpr int kSinkBlocksDefault = 1;
+constexpr int kRecentBlocksDefault = 3;
+constexpr size_t kRequestIdBytesMax = 128;
+constexpr uint32_t kLateDeadlineMsMax = 60'000;
+
+absl::Status CheckFields(const v1::GenerateRequest& request) {
+  if (request.request_id().size() > kRequestIdBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("request_id: ", request.request_id().size(),
+                     " bytes, at most ", kRequestIdBytesMax));
+  }
+  if (!v1::Mode_IsValid(request.mode())) {
+    return absl::InvalidArgumentError("mode: not SPARSE or EXACT");
+  }
+  if (!v1::LatePolicy_IsValid(request.late_policy())) {
+    return absl::InvalidArgumentError(
+        "late_policy: not WAIT, SKIP or STRICT");
+  }
+  if (request.late_deadline_ms() > kLateDeadlineMsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("late_deadline_ms: ", request.late_deadline_ms(),
+                     ", at most ", kLateDeadlineMsMax));
+  }
+  const double fraction = request.budget_fraction();
+  if (!(fraction >= 0 && fraction <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("budget_fraction: ", fraction, " is not in 0..1"));
+  }
+  return absl::OkStatus();
+}
+
+LatePolicy ReadLatePolicy(v1::LatePolicy policy) {
+  switch (policy) {
+    case v1::SKIP:
+      return LatePolicy::kSkip;
+    case v1::STRICT:
+      return LatePolicy::kStrict;
+    default:
+      return LatePolicy::kWait;
+  }
+}
+
+absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
+                                  int prompt_tokens) {
+  const auto read = [](bool set, uint32_t value, int otherwise) {
+    return set ? static_cast<int>(std::min<uint32_t>(value, kContextBlocksMax))
+               : otherwise;
+  };
+  Budget budget;
+  budget.sinks = read(request.has_sink_blocks(), request.sink_blocks(),
+                      kSinkBlocksDefault);
+  budget.recent = read(request.has_recent_blocks(), request.recent_blocks(),
+                       kRecentBlocksDefault);
+  const int context = (prompt_tokens + kBlockTokens - 1) / kBlockTokens;
+  const double fraction = request.budget_fraction() > 0
+                              ? request.budget_fraction()
+                              : kBudgetFractionDefault;
+  // A context shorter than the floor is simply held whole.
+  const int floor = budget.sinks + budget.recent + 1;
+  budget.blocks = request.budget_blocks() > 0
+                      ? read(true, request.budget_blocks(), 0)
+                      : static_cast<int>(context * fraction);
+  if (budget.blocks < floor && request.budget_blocks() == 0 &&
+      context <= floor) {
+    budget.blocks = floor;
+  }
+  if (budget.blocks < floor) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        request.budget_blocks() > 0 ? "budget_blocks" : "budget_fraction",
+        ": a budget of ", budget.blocks, " of ", context,
+        " blocks is below sinks (", budget.sinks, ") + recent window (",
+        budget.recent, ") + the block being filled (1) = ", floor));
+  }
+  return budget;
+}
+
+}  // namespace
+
+absl::StatusOr<SessionOptions> ReadSessionOptions(
+    const v1::GenerateRequest& request, int prompt_tokens) {
+  FC_RETURN_IF_ERROR(CheckFields(request));
+  SessionOptions options;
+  options.request_id = request.request_id();
+  if (!request.predictor().empty()) options.predictor = request.predictor();
+  if (request.ema_alpha() != 0) options.ema_alpha = request.ema_alpha();
+  PrefetchOptions& prefetch = options.prefetch;
+  prefetch.no_prefetch = request.no_prefetch();
+  prefetch.late_policy = ReadLatePolicy(request.late_policy());
+  prefetch.late_deadline = request.late_deadline_ms() > 0
+                               ? request.late_deadline_ms() * kMillisecond
+                               : kLateDeadlineDefault;
+  if (request.mode() == v1::EXACT) {
+    // Every block, and none may be left out.
+    options.predictor = "full";
+    prefetch.budget.blocks = kContextBlocksMax;
+    prefetch.late_policy = LatePolicy::kStrict;
+    return options;
+  }
+  FC_ASSIGN_OR_RETURN(prefetch.budget, ReadBudget(request, prompt_tokens));
+  return options;
+}
+
+}  // namespace forecache

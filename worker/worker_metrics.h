@@ -1,0 +1,42 @@
+// The worker's metrics, by meaning.  Names and units are in docs/METRICS.md.
+#ifndef FORECACHE_WORKER_WORKER_METRICS_H_
+#define FORECACHE_WORKER_WORKER_METRICS_H_
+
+#include "absl/status/status.h"
+#include "common/metrics.h"
+#include "proto/worker.pb.h"
+
+namespace forecache {
+
+// Threads: safe to call from any thread.
+class WorkerMetrics {
+ public:
+  explicit WorkerMetrics(Metrics* metrics);
+
+  void Count(const v1::Summary& summary);  // an answer that ended well
+  void CountEnd(const absl::Status& status, bool sparse);
+  void SetArena(size_t bytes_in_use, size_t bytes);
+  void SetWaiting(int requests);
+
+ private:
+  Metrics* const metrics_;
+  Counter* const prompt_tokens_;
+  Counter* const cached_tokens_;
+  Counter* const decoded_tokens_;
+  Counter* const predicted_;
+  Counter* const in_time_;
+  Counter* const late_;
+  Counter* const missed_;
+  Counter* const refused_;
+  Counter* const wrong_;
+  Counter* const bytes_received_;
+  Gauge* const arena_used_;
+  Gauge* const arena_bytes_;
+  Gauge* const waiting_;
+  Histogram* const first_token_;
+  Histogram* const token_;
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_WORKER_WORKER_METRICS_H_
