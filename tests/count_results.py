@@ -52,9 +52,10 @@ class Counts:
 def first_line(text):
     """Of a message as GoogleTest writes it: without the place before it."""
     lines = [line for line in (text or "").strip().splitlines() if line.strip()]
-    if len(lines) > 1 and re.fullmatch(r"\S+:\d+", lines[0].strip()):
-        lines = lines[1:]
-    return lines[0].strip() if lines else "no reason given"
+    place = ""
+    if lines and re.fullmatch(r"\S+:\d+", lines[0].strip()):
+        place = f" at {lines.pop(0).strip()}"
+    return lines[0].strip() if lines else f"no reason given{place}"
 
 
 def count_case(case, counts):

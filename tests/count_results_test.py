@@ -80,6 +80,10 @@ class CountResultsTest(unittest.TestCase):
         self.assertIn("SKIPPED  //a:a [asan]: A.Skipped: no model here", lines)
         self.assertIn("SKIPPED  //a:a [asan]: A.DISABLED_X: disabled", lines)
 
+    def test_a_skip_without_a_reason_names_its_place(self):
+        self.assertEqual(count_results.first_line("a_test.cc:9\n\n"),
+                         "no reason given at a_test.cc:9")
+
     def test_shell_test_that_skips(self):
         self.add_result("//a:a", "PASSED",
                         BAZEL.format("a", "", "hm\nSKIPPED: needs root\nbye"))
