@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 #include "kernels/arguments.h"
 #include "kernels/attention.h"
@@ -36,8 +37,11 @@ struct DecodeScratch {
 };
 
 inline DecodeScratch& ThreadDecodeScratch() {
-  thread_local DecodeScratch scratch;
-  return scratch;
+  // On the heap: every thread of the process, of small stacks too, pays for
+  // what is thread-local in place.
+  thread_local const std::unique_ptr<DecodeScratch> scratch =
+      std::make_unique<DecodeScratch>();
+  return *scratch;
 }
 
 }  // namespace forecache

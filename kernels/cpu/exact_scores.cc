@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 #include "kernels/arguments.h"
 #include "kernels/block_scores.h"
@@ -32,8 +33,11 @@ struct ScoreScratch {
 };
 
 inline ScoreScratch& ThreadScoreScratch() {
-  thread_local ScoreScratch scratch;
-  return scratch;
+  // On the heap: every thread of the process, of small stacks too, pays for
+  // what is thread-local in place.
+  thread_local const std::unique_ptr<ScoreScratch> scratch =
+      std::make_unique<ScoreScratch>();
+  return *scratch;
 }
 
 }  // namespace forecache
