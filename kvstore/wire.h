@@ -4,6 +4,10 @@
 // a payload.  All fields are little-endian, at natural alignment, without
 // padding.  A receiver refuses what it does not know: another magic, another
 // version, another length, a header whose CRC does not match.
+//
+// Two checksums cover what block parts' own checksums do not: header_crc the
+// header and body, payload_crc the first `checked_bytes` of the payload (tables
+// of entries, queries, scores; everything but K and V parts).
 #ifndef FORECACHE_KVSTORE_WIRE_H_
 #define FORECACHE_KVSTORE_WIRE_H_
 
@@ -48,11 +52,14 @@ struct WireHeader {
   uint64_t session_key[2] = {0, 0};
   uint32_t payload_bytes = 0;
   uint32_t body_bytes = 0;
+  uint32_t payload_crc = 0;    // CRC32C of payload [0, checked_bytes)
+  uint32_t checked_bytes = 0;  // at most payload_bytes
 };
-static_assert(sizeof(WireHeader) == 56);
+static_assert(sizeof(WireHeader) == 64);
 
-// Whole blocks of one layer, all KV heads.  Payload:
-//   PartChecksums [kv_heads][block_count]
+// Whole blocks of one layer, all KV heads.  All or nothing: one part that does
+// not match its checksum refuses the message.  Payload:
+//   PartChecksums [kv_heads][block_count]     (covered by payload_crc)
 //   K parts       [kv_heads][block_count][part]
 //   V parts       [kv_heads][block_count][part]
 struct PutBlocksBody {
@@ -88,8 +95,10 @@ struct FetchEntry {
 };
 static_assert(sizeof(FetchEntry) == 16);
 
-// Payload: PushEntry [count], then for each entry whose status is kOk its K
-// part and its V part, in the entries' order.
+// Payload: PushEntry [count] (covered by payload_crc), then for each entry
+// whose status is kOk its K part and its V part, in the entries' order.
+// Pushes of one fetch may overtake each other: a fetch is over when all its
+// entries were answered, not when `last` is seen.
 struct PushBody {
   uint32_t layer = 0;
   uint32_t count = 0;
@@ -149,8 +158,12 @@ struct PackedHeader {
   ByteView view() const { return {bytes, size}; }
 };
 
-// Packs `header` (whose magic, version, body_bytes and CRC it fills in) and
-// the bytes of a body.
+// Says in `header` that `payload` follows and that its first `checked` bytes
+// are covered by payload_crc.  REQUIRES: checked <= payload.size().
+void DescribePayload(ByteView payload, size_t checked, WireHeader* header);
+
+// Packs `header` (whose magic, version, body_bytes and header_crc it fills in)
+// and the bytes of a body.
 PackedHeader Pack(WireHeader header, ByteView body);
 
 // A parsed message.  The views end with the message.
@@ -164,6 +177,10 @@ struct Message {
 // kInvalidArgument: not ours or damaged (says which field).
 // kFailedPrecondition: another version.
 absl::StatusOr<Message> Parse(ByteView header, ByteView payload);
+
+// kDataLoss: the covered part of the payload does not match payload_crc.  Apart
+// from Parse, so that a receiver can still answer the request.
+absl::Status CheckPayload(const Message& message);
 
 // The body of `message` as a T.  kInvalidArgument when its size is not T's.
 template <typename T>

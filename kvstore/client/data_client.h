@@ -63,8 +63,16 @@ struct DataClientCounters {
   uint64_t messages_refused = 0;  // unparseable, or of no known request
 };
 
+// Every call returns kResourceExhausted when kRequestsInFlightMax requests are
+// under way, kUnavailable without a connection, and kInvalidArgument for a field
+// outside its limit; then no callback is called.
+//
+// Callbacks may start and cancel requests, but must not destroy the client.
+//
 // Threads: one thread, the transport's.
 // Lifetime: the transport and clock outlive it; it is the transport's handler.
+// Destroying it closes the connection and calls no callbacks; the transport
+// must make no progress afterwards.
 class DataClient : public MessageHandler {
  public:
   using Done = std::function<void(const absl::Status&)>;
@@ -74,7 +82,9 @@ class DataClient : public MessageHandler {
   DataClient(Transport* transport, Clock* clock);
   ~DataClient() override;
 
-  // Connects to a store and says hello; `done` tells whether it answered.
+  // Connects to a store and says hello; `done` tells whether it answered, with
+  // kDeadlineExceeded after kConnectTimeout, and with kFailedPrecondition when
+  // it has another wire version or epoch.
   absl::Status Connect(const std::string& address, uint32_t epoch, Done done);
 
   // Puts whole blocks [first_block, first_block + block_count) of one layer.
@@ -84,8 +94,10 @@ class DataClient : public MessageHandler {
                          int first_block, int block_count,
                          std::vector<std::byte> payload, Done done);
 
-  // Asks for blocks.  `sink` hears of every entry exactly once, then `done`.
+  // Asks for blocks.  `sink` hears of every entry exactly once, then `done`:
+  // OK means that each entry was answered, not that each block came.
   // Returns the request's id, for Cancel.
+  // REQUIRES: no two entries are equal.
   absl::StatusOr<uint64_t> Fetch(const SessionHandle& session, int layer,
                                  std::span<const wire::FetchEntry> entries,
                                  BlockSink* sink, Done done);
@@ -94,7 +106,7 @@ class DataClient : public MessageHandler {
   absl::Status Probe(const SessionHandle& session, int layer, int blocks,
                      float scale, std::span<const float> q, ProbeDone done);
 
-  // Forgets a fetch: blocks of it that arrive later are dropped.  Its sink and
+  // Forgets a fetch that is under way: blocks of it that arrive later are dropped.  Its sink and
   // `done` hear kCancelled inside this call.
   void Cancel(uint64_t request_id);
 

@@ -1,0 +1,297 @@
+// The part of DataClient that takes what the store sends.
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/crc32c.h"
+#include "common/log.h"
+#include "kvstore/client/data_client_impl.h"
+
+namespace forecache {
+
+using wire::BlockStatus;
+using wire::FetchEntry;
+using wire::MessageType;
+using wire::PushEntry;
+
+namespace {
+
+bool Answers(const PushEntry& push, const FetchEntry& fetch) {
+  return push.block == fetch.block && push.kv_head == fetch.kv_head &&
+         push.slot == fetch.slot && push.generation == fetch.generation;
+}
+
+RequestKind KindOf(MessageType answer) {
+  switch (answer) {
+    case MessageType::kPutAck:
+      return RequestKind::kPut;
+    case MessageType::kPush:
+      return RequestKind::kFetch;
+    case MessageType::kProbeReply:
+      return RequestKind::kProbe;
+    default:
+      return RequestKind::kHello;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Request*> DataClient::Impl::Begin(RequestKind kind,
+                                                 const SessionHandle& session,
+                                                 int layer) {
+  if (endpoint == nullptr) {
+    return absl::UnavailableError("not connected to a store");
+  }
+  Request* request = requests.Start();
+  if (request == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        kRequestsInFlightMax, " requests are under way, which is the limit"));
+  }
+  request->kind = kind;
+  request->geometry = session.geometry;
+  request->layer = layer;
+  request->deadline = clock->Now() + kRequestTimeout;
+  return request;
+}
+
+absl::Status DataClient::Impl::Send(Request* request, wire::WireHeader header,
+                                    ByteView body) {
+  header.epoch = epoch;
+  header.request_id = request->id;
+  wire::PackedHeader packed = wire::Pack(header, body);
+  const int slot = requests.SlotOf(request);
+  const size_t bytes = packed.size + request->payload.size();
+  requests.MarkSending(request);
+  absl::Status status = endpoint->Send(
+      packed.view(), request->payload,
+      [this, slot](const absl::Status&) { requests.SendEnded(slot); });
+  if (!status.ok()) {
+    requests.SendEnded(slot);
+    requests.End(request);
+    return status;
+  }
+  counters.wire_bytes_sent += bytes;
+  return absl::OkStatus();
+}
+
+void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
+  counters.wire_bytes_received += header.size() + payload.size();
+  auto message = wire::Parse(header, payload);
+  if (!message.ok()) {
+    ++counters.messages_refused;
+    if (absl::IsFailedPrecondition(message.status())) {
+      OnOtherVersion(message.status());
+    }
+    return;
+  }
+  if (message->type() == MessageType::kPong) return;
+  if (message->type() == MessageType::kError) return OnError(*message);
+  Request* request = requests.Find(message->header.request_id);
+  if (request == nullptr || message->header.epoch != epoch ||
+      request->kind != KindOf(message->type())) {
+    ++counters.messages_refused;  // late, doubled, or not an answer
+    return;
+  }
+  absl::Status intact = wire::CheckPayload(*message);
+  if (!intact.ok()) {
+    ++counters.messages_refused;
+    if (request->kind == RequestKind::kFetch) {
+      counters.blocks_refused += request->unanswered;
+    }
+    return Fail(request->id, intact);
+  }
+  switch (message->type()) {
+    case MessageType::kPush:
+      return OnPush(request, *message);
+    case MessageType::kProbeReply:
+      return OnProbeReply(request, *message);
+    case MessageType::kPutAck:
+      counters.blocks_put += request->blocks;
+      return Finish(request);
+    case MessageType::kHelloAck:
+      return Finish(request);
+    default:
+      ++counters.messages_refused;
+  }
+}
+
+void DataClient::Impl::OnPush(Request* request, const wire::Message& message) {
+  auto body = wire::BodyOf<wire::PushBody>(message);
+  const uint64_t id = request->id;
+  const size_t part = request->geometry.PartBytes();
+  ByteView rest = message.payload;
+  if (!body.ok() || body->layer != static_cast<uint32_t>(request->layer) ||
+      rest.size() / sizeof(PushEntry) < body->count) {
+    ++counters.messages_refused;
+    return Fail(id, absl::DataLossError("the store's push makes no sense"));
+  }
+  const ByteView table = rest.first(body->count * sizeof(PushEntry));
+  rest = rest.subspan(table.size());
+  size_t hint = 0;
+  for (uint32_t i = 0; i < body->count; ++i) {
+    PushEntry entry;
+    std::memcpy(&entry, table.data() + i * sizeof(entry), sizeof(entry));
+    ByteView k, v;
+    if (entry.status == static_cast<uint16_t>(BlockStatus::kOk)) {
+      if (rest.size() < 2 * part) {
+        ++counters.messages_refused;
+        return Fail(id, absl::DataLossError("the store's push is cut short"));
+      }
+      k = rest.first(part);
+      v = rest.subspan(part, part);
+      rest = rest.subspan(2 * part);
+    }
+    TakeBlock(request, entry, k, v, &hint);
+    // The sink may have cancelled.
+    request = requests.Find(id);
+    if (request == nullptr) return;
+  }
+  if (request->unanswered == 0) Finish(request);
+}
+
+void DataClient::Impl::TakeBlock(Request* request, const PushEntry& entry,
+                                 ByteView k, ByteView v, size_t* hint) {
+  // The store keeps the order, so the next entry is nearly always the one.
+  std::span<const FetchEntry> entries = request->entries();
+  size_t found = *hint;
+  if (found >= entries.size() || !Answers(entry, entries[found])) {
+    for (found = 0; found < entries.size(); ++found) {
+      if (Answers(entry, entries[found])) break;
+    }
+  }
+  if (found == entries.size() || request->answered[found]) {
+    ++counters.messages_refused;  // not asked for, or doubled on the way
+    return;
+  }
+  *hint = found + 1;
+  request->answered[found] = true;
+  --request->unanswered;
+  absl::Status why;
+  switch (static_cast<BlockStatus>(entry.status)) {
+    case BlockStatus::kOk:
+      if (Crc32c(k) == entry.checksums.k && Crc32c(v) == entry.checksums.v) {
+        ++counters.blocks_received;
+        counters.bytes_received += k.size() + v.size();
+        return request->sink->OnBlock(request->layer, entry, k, v);
+      }
+      why = absl::DataLossError("the block was damaged on the way");
+      break;
+    case BlockStatus::kNotFound:
+      why = absl::NotFoundError("the store does not hold the block");
+      break;
+    default:
+      why = absl::DataLossError("the store's copy of the block is damaged");
+  }
+  if (absl::IsDataLoss(why)) ++counters.blocks_refused;
+  request->sink->OnBlockFailed(request->layer, entries[found], why);
+}
+
+void DataClient::Impl::OnProbeReply(Request* request,
+                                    const wire::Message& message) {
+  auto body = wire::BodyOf<wire::ProbeReplyBody>(message);
+  const size_t rows =
+      size_t{1} * request->geometry.kv_heads * request->geometry.group;
+  const size_t scores = rows * request->blocks;
+  if (!body.ok() || body->layer != static_cast<uint32_t>(request->layer) ||
+      body->blocks != static_cast<uint32_t>(request->blocks) ||
+      message.payload.size() !=
+          rows * sizeof(float) + scores * sizeof(uint16_t)) {
+    ++counters.messages_refused;
+    return Fail(request->id,
+                absl::DataLossError("the store's scores make no sense"));
+  }
+  const std::byte* bytes = message.payload.data();
+  if (reinterpret_cast<uintptr_t>(bytes) % alignof(float) != 0) {
+    aligned.assign(message.payload.begin(), message.payload.end());
+    bytes = aligned.data();
+  }
+  ProbeResult result;
+  result.layer = request->layer;
+  result.blocks = request->blocks;
+  result.lse = {reinterpret_cast<const float*>(bytes), rows};
+  result.log_probability = {
+      reinterpret_cast<const uint16_t*>(bytes + rows * sizeof(float)), scores};
+  ++counters.probes;
+  DataClient::ProbeDone done = std::move(request->probe_done);
+  requests.End(request);
+  if (done) done(result);
+}
+
+void DataClient::Impl::OnError(const wire::Message& message) {
+  auto body = wire::BodyOf<wire::ErrorBody>(message);
+  auto code = body.ok() ? static_cast<absl::StatusCode>(body->code)
+                        : absl::StatusCode::kUnknown;
+  if (code == absl::StatusCode::kOk) code = absl::StatusCode::kUnknown;
+  absl::Status why(
+      code, absl::StrCat("store: ", absl::string_view(
+                                        reinterpret_cast<const char*>(
+                                            message.payload.data()),
+                                        message.payload.size())));
+  if (message.header.request_id == 0) {
+    ++counters.messages_refused;
+    return OnOtherVersion(why);
+  }
+  if (requests.Find(message.header.request_id) == nullptr) {
+    ++counters.messages_refused;
+    return;
+  }
+  Fail(message.header.request_id, why);
+}
+
+// Two sides of different versions cannot name requests to each other: it is
+// the hello that ends.
+void DataClient::Impl::OnOtherVersion(const absl::Status& why) {
+  Request* oldest = requests.Oldest();
+  if (oldest != nullptr && oldest->kind == RequestKind::kHello) {
+    Fail(oldest->id, why);
+  } else {
+    LogWarning("message of the store refused", {{"why", why.ToString()}});
+  }
+}
+
+void DataClient::Impl::Finish(Request* request) {
+  DataClient::Done done = std::move(request->done);
+  requests.End(request);
+  if (done) done(absl::OkStatus());
+}
+
+void DataClient::Impl::Fail(uint64_t id, const absl::Status& why) {
+  Request* request = requests.Find(id);
+  if (request == nullptr) return;
+  if (request->kind == RequestKind::kFetch) {
+    for (size_t i = 0; i < request->answered.size(); ++i) {
+      if (request->answered[i]) continue;
+      request->answered[i] = true;
+      --request->unanswered;
+      FetchEntry entry = request->entries()[i];
+      request->sink->OnBlockFailed(request->layer, entry, why);
+      if (requests.Find(id) == nullptr) return;  // ended by the sink
+    }
+  }
+  DataClient::Done done = std::move(request->done);
+  DataClient::ProbeDone probe_done = std::move(request->probe_done);
+  requests.End(request);
+  if (done) done(why);
+  if (probe_done) probe_done(why);
+}
+
+void DataClient::Impl::FailAll(const absl::Status& why) {
+  // Callbacks may start requests, which fail at once: there is no endpoint.
+  while (Request* oldest = requests.Oldest()) Fail(oldest->id, why);
+}
+
+int DataClient::Impl::EndLate() {
+  int ended = 0;
+  const Nanos now = clock->Now();
+  for (Request* oldest = requests.Oldest();
+       oldest != nullptr && oldest->deadline <= now;
+       oldest = requests.Oldest()) {
+    ++counters.requests_timed_out;
+    ++ended;
+    Fail(oldest->id,
+         absl::DeadlineExceededError("the store did not answer in time"));
+  }
+  return ended;
+}
+
+}  // namespace forecache

@@ -1,0 +1,327 @@
+#include "kvstore/data_plane.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/log.h"
+
+namespace forecache {
+namespace {
+
+using wire::MessageType;
+
+constexpr int kErrorBuffers = 64;
+constexpr size_t kErrorTextBytesMax = 512;
+// Work between two looks at the transport: at most about a millisecond.
+constexpr int kJobsPerRound = 4;
+// The longest sleep: nothing depends on waking up earlier.
+constexpr Nanos kIdleWait = kSecond;
+
+}  // namespace
+
+DataPlane::DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
+                     const DataPlaneOptions& options)
+    : store_(store),
+      options_(options),
+      metrics_(store->metrics()),
+      push_buffers_(options.push_buffers, kPushBytesMax),
+      probe_buffers_(kProbeReplyBuffers, kMessageBytesMax),
+      error_buffers_(kErrorBuffers, kErrorTextBytesMax),
+      prober_(store->probe_source()),
+      fetches_(options.queued_fetches),
+      probes_(options.queued_probes),
+      transport_(std::move(transport)),
+      address_(transport_->Address()) {
+  transport_->SetHandler(this);
+}
+
+DataPlane::~DataPlane() { Stop(); }
+
+void DataPlane::Start() {
+  FC_CHECK(!thread_.joinable());
+  thread_ = std::thread([this] { Loop(); });
+}
+
+void DataPlane::Stop() {
+  stop_ = true;
+  if (!thread_.joinable()) return;
+  transport_->Wake();
+  thread_.join();
+}
+
+void DataPlane::Loop() {
+  pthread_setname_np(pthread_self(), "dataplane");
+  // The real clock whatever the store's: this is about sparing a core.
+  Clock* clock = Clock::Real();
+  Nanos last_event = clock->Now();
+  while (!stop_) {
+    if (RunOnce() > 0) {
+      last_event = clock->Now();
+    } else if (clock->Now() - last_event > kProgressSpin) {
+      transport_->Wait(kIdleWait);
+    }
+  }
+}
+
+int DataPlane::RunOnce() {
+  int events = transport_->Progress();
+  for (int i = 0; i < kJobsPerRound; ++i) {
+    bool worked = RunProbe();
+    worked |= RunPush();
+    if (!worked) break;
+    ++events;
+  }
+  return events;
+}
+
+std::string DataPlane::TransportName() const {
+  absl::MutexLock lock(&mu_);
+  return transport_name_;
+}
+
+void DataPlane::OnMessage(Endpoint* from, ByteView header, ByteView payload) {
+  auto message = wire::Parse(header, payload);
+  if (message.ok()) {
+    Dispatch(from, *message);
+  } else if (message.status().code() == absl::StatusCode::kFailedPrecondition) {
+    // The rest of another version's header means nothing here: request 0.
+    Refuse(from, wire::WireHeader(), message.status(),
+           metrics_.refused_version);
+  } else {
+    metrics_.refused_malformed->Add();
+    LogWarning("message refused", {{"peer", from->PeerName()},
+                                   {"why", message.status().message()}});
+  }
+}
+
+void DataPlane::OnDisconnect(Endpoint* from, const absl::Status& why) {
+  LogInfo("peer gone",
+          {{"peer", from->PeerName()}, {"why", why.ToString()}});
+  for (size_t i = 0; i < fetches_.size(); ++i) {
+    if (fetches_.At(i).from == from) fetches_.At(i).from = nullptr;
+  }
+  for (size_t i = 0; i < probes_.size(); ++i) {
+    if (probes_.At(i).from == from) probes_.At(i).from = nullptr;
+  }
+}
+
+void DataPlane::Dispatch(Endpoint* from, const wire::Message& message) {
+  switch (message.type()) {
+    case MessageType::kHello:
+      return OnHello(from, message);
+    case MessageType::kPing:
+      return Answer(from, message.header, MessageType::kPong);
+    case MessageType::kCancel:
+      return OnCancel(from, message.header.request_id);
+    case MessageType::kPutBlocks:
+      return OnPutBlocks(from, message);
+    case MessageType::kFetch:
+      return OnFetch(from, message);
+    case MessageType::kProbe:
+      return OnProbe(from, message);
+    case MessageType::kError:
+      // Never answered: two sides that do not understand each other must not
+      // go on telling each other so.
+      metrics_.refused_malformed->Add();
+      return;
+    default:
+      return Refuse(from, message.header,
+                    absl::InvalidArgumentError(absl::StrCat(
+                        "type ", message.header.type, " is not a request")),
+                    metrics_.refused_malformed);
+  }
+}
+
+void DataPlane::OnHello(Endpoint* from, const wire::Message& message) {
+  if (message.header.epoch != options_.epoch) {
+    return Refuse(from, message.header,
+                  absl::FailedPreconditionError(
+                      absl::StrCat("epoch is ", message.header.epoch,
+                                   ", this store's is ", options_.epoch)),
+                  metrics_.refused_epoch);
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    transport_name_ = from->TransportName();
+  }
+  LogInfo("peer connected", {{"peer", from->PeerName()},
+                             {"transport", from->TransportName()}});
+  Answer(from, message.header, MessageType::kHelloAck);
+}
+
+absl::StatusOr<SessionSnapshot> DataPlane::Admit(Endpoint* from,
+                                                 const wire::Message& message) {
+  const wire::WireHeader& header = message.header;
+  if (header.epoch != options_.epoch) {
+    absl::Status why = absl::FailedPreconditionError(absl::StrCat(
+        "epoch is ", header.epoch, ", this store's is ", options_.epoch));
+    Refuse(from, header, why, metrics_.refused_epoch);
+    return why;
+  }
+  absl::Status intact = wire::CheckPayload(message);
+  if (!intact.ok()) {
+    Refuse(from, header, intact, metrics_.refused_damaged);
+    return intact;
+  }
+  auto session = store_->Authorize(header.session_id, header.session_key);
+  if (!session.ok()) {
+    Refuse(from, header, session.status(), metrics_.refused_session);
+  }
+  return session;
+}
+
+void DataPlane::OnPutBlocks(Endpoint* from, const wire::Message& message) {
+  auto session = Admit(from, message);
+  if (!session.ok()) return;
+  auto body = wire::BodyOf<wire::PutBlocksBody>(message);
+  absl::Status status = body.status();
+  if (body.ok()) {
+    status = store_->PutBlocks(*session, body->layer, body->first_block,
+                               body->block_count, message.payload);
+  }
+  if (status.ok()) return Answer(from, message.header, MessageType::kPutAck);
+  Counter* counter = metrics_.refused_request;
+  if (absl::IsDataLoss(status)) counter = metrics_.refused_damaged;
+  if (absl::IsResourceExhausted(status)) counter = metrics_.refused_busy;
+  Refuse(from, message.header, status, counter);
+}
+
+void DataPlane::OnFetch(Endpoint* from, const wire::Message& message) {
+  auto session = Admit(from, message);
+  if (!session.ok()) return;
+  auto body = wire::BodyOf<wire::FetchBody>(message);
+  absl::Status status = body.status();
+  if (body.ok() && message.payload.size() !=
+                       size_t{body->count} * sizeof(wire::FetchEntry)) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("payload has ", message.payload.size(),
+                     " bytes, count is ", body->count));
+  }
+  if (!status.ok()) {
+    return Refuse(from, message.header, status, metrics_.refused_request);
+  }
+  if (fetches_.full() ||
+      queued_bytes_ + message.payload.size() > kQueuedRequestBytesMax) {
+    return Refuse(from, message.header,
+                  absl::ResourceExhaustedError("the queue of fetches is full"),
+                  metrics_.refused_busy);
+  }
+  QueuedFetch& fetch = fetches_.Push();
+  fetch.entries.resize(body->count);
+  if (body->count > 0) {
+    std::memcpy(fetch.entries.data(), message.payload.data(),
+                message.payload.size());
+  }
+  fetch.from = from;
+  fetch.header = message.header;
+  fetch.session = *std::move(session);
+  fetch.layer = static_cast<int>(body->layer);
+  fetch.next = 0;
+  fetch.arrived = store_->clock()->Now();
+  queued_bytes_ += message.payload.size();
+  status = ValidateFetch(fetch.session.geometry, fetch.layer, fetch.entries);
+  if (!status.ok()) {
+    fetch.from = nullptr;  // RunPush lets it go
+    Refuse(from, message.header, status, metrics_.refused_request);
+  }
+}
+
+void DataPlane::OnProbe(Endpoint* from, const wire::Message& message) {
+  auto session = Admit(from, message);
+  if (!session.ok()) return;
+  auto body = wire::BodyOf<wire::ProbeBody>(message);
+  if (!body.ok() || message.payload.size() % sizeof(float) != 0) {
+    return Refuse(from, message.header,
+                  body.ok() ? absl::InvalidArgumentError("q is cut short")
+                            : body.status(),
+                  metrics_.refused_request);
+  }
+  if (probes_.full() ||
+      queued_bytes_ + message.payload.size() > kQueuedRequestBytesMax) {
+    return Refuse(from, message.header,
+                  absl::ResourceExhaustedError("the queue of probes is full"),
+                  metrics_.refused_busy);
+  }
+  QueuedProbe& probe = probes_.Push();
+  probe.q.resize(message.payload.size() / sizeof(float));
+  if (!probe.q.empty()) {
+    std::memcpy(probe.q.data(), message.payload.data(),
+                message.payload.size());
+  }
+  probe.from = from;
+  probe.header = message.header;
+  probe.session = *std::move(session);
+  probe.layer = static_cast<int>(std::min<uint32_t>(body->layer, kLayersMax));
+  probe.blocks = static_cast<int>(
+      std::min<uint32_t>(body->blocks, kContextBlocksMax + 1));
+  probe.scale = body->scale;
+  queued_bytes_ += message.payload.size();
+  absl::Status status =
+      ValidateProbe(probe.session.geometry,
+                    {probe.layer, probe.blocks, probe.scale, probe.q});
+  if (!status.ok()) {
+    probe.from = nullptr;
+    Refuse(from, message.header, status, metrics_.refused_request);
+  }
+}
+
+void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
+  for (size_t i = 0; i < fetches_.size(); ++i) {
+    QueuedFetch& fetch = fetches_.At(i);
+    if (fetch.from == from && fetch.header.request_id == request_id) {
+      fetch.from = nullptr;
+    }
+  }
+}
+
+void DataPlane::Answer(Endpoint* to, const wire::WireHeader& request,
+                       MessageType type) {
+  wire::WireHeader header;
+  header.type = static_cast<uint16_t>(type);
+  header.epoch = options_.epoch;
+  header.request_id = request.request_id;
+  header.session_id = request.session_id;
+  wire::DescribePayload({}, 0, &header);
+  absl::Status sent = to->Send(wire::Pack(header, {}).view(), {},
+                               [](const absl::Status&) {});
+  if (!sent.ok()) metrics_.refused_busy->Add();
+}
+
+void DataPlane::Refuse(Endpoint* to, const wire::WireHeader& request,
+                       const absl::Status& why, Counter* counter) {
+  counter->Add();
+  LogWarning("request refused",
+             {{"peer", to->PeerName()},
+              {"type", request.type},
+              {"session", request.session_id},
+              {"why", why.ToString()}});
+  // Without a buffer for the text the code has to do.
+  ByteView text;
+  int buffer = -1;
+  if (error_buffers_.Available()) {
+    buffer = error_buffers_.Take();
+    size_t bytes = std::min(why.message().size(), kErrorTextBytesMax);
+    std::memcpy(error_buffers_.At(buffer).data(), why.message().data(), bytes);
+    text = error_buffers_.At(buffer).first(bytes);
+  }
+  wire::WireHeader header;
+  header.type = static_cast<uint16_t>(MessageType::kError);
+  header.epoch = options_.epoch;
+  header.request_id = request.request_id;
+  header.session_id = request.session_id;
+  wire::DescribePayload(text, text.size(), &header);
+  wire::ErrorBody body{static_cast<uint32_t>(why.code()), 0};
+  absl::Status sent = to->Send(
+      wire::Pack(header, AsBytes(body)).view(), text,
+      [this, buffer](const absl::Status&) {
+        if (buffer >= 0) error_buffers_.Return(buffer);
+      });
+  if (!sent.ok() && buffer >= 0) error_buffers_.Return(buffer);
+}
+
+}  // namespace forecache

@@ -1,0 +1,132 @@
+// The store's end of the data plane: put, fetch and probe by messages.
+#ifndef FORECACHE_KVSTORE_DATA_PLANE_H_
+#define FORECACHE_KVSTORE_DATA_PLANE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "common/limits.h"
+#include "kvstore/bounded_queue.h"
+#include "kvstore/send_buffers.h"
+#include "kvstore/store.h"
+#include "kvstore/wire.h"
+#include "transport/transport.h"
+
+namespace forecache {
+
+struct DataPlaneOptions {
+  uint32_t epoch = 1;  // of the placement; messages of another are refused
+  // More let more pushes be under way; each takes kPushBytesMax.
+  int push_buffers = kPushBuffers;
+  int queued_fetches = kQueuedFetchesMax;
+  int queued_probes = kQueuedProbesMax;
+};
+
+// Puts are done as they arrive.  Fetches and probes queue, since their answers
+// need buffers; a full queue answers kResourceExhausted.  Probes go ahead of
+// pushes: a layer waits for them.  A message that does not parse is counted
+// and dropped, one that asks for nonsense is answered kError.
+//
+// Threads: one, "dataplane", which owns the transport; Start, Stop, Address
+// and TransportName from any other.
+// Lifetime: the store outlives it.
+class DataPlane : public MessageHandler {
+ public:
+  DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
+            const DataPlaneOptions& options);
+  ~DataPlane() override;
+
+  void Start();
+  void Stop();  // twice is fine
+
+  // Moves messages and does some of the queued work.  Returns events; 0 means
+  // idle.  For callers without Start().
+  int RunOnce();
+
+  const std::string& Address() const { return address_; }
+  uint32_t epoch() const { return options_.epoch; }
+  // Of the newest peer; "" before the first.
+  std::string TransportName() const;
+
+  // MessageHandler
+  void OnMessage(Endpoint* from, ByteView header, ByteView payload) override;
+  void OnDisconnect(Endpoint* from, const absl::Status& why) override;
+
+ private:
+  // A fetch of which some entries still have to be pushed.
+  struct QueuedFetch {
+    Endpoint* from = nullptr;  // null: nobody wants it any more
+    wire::WireHeader header;
+    SessionSnapshot session;
+    int layer = 0;
+    std::vector<wire::FetchEntry> entries;
+    size_t next = 0;
+    Nanos arrived = 0;
+    int packed_buffer = -1;  // a push that the endpoint would not take yet
+    PackedPush packed;
+  };
+  struct QueuedProbe {
+    Endpoint* from = nullptr;
+    wire::WireHeader header;
+    SessionSnapshot session;
+    int layer = 0;
+    int blocks = 0;
+    float scale = 0;
+    std::vector<float> q;
+    int packed_buffer = -1;
+  };
+
+  void Loop();
+  void Dispatch(Endpoint* from, const wire::Message& message);
+  // The session that `message` is for; answers the peer when it may not.
+  absl::StatusOr<SessionSnapshot> Admit(Endpoint* from,
+                                        const wire::Message& message);
+  void OnHello(Endpoint* from, const wire::Message& message);
+  void OnPutBlocks(Endpoint* from, const wire::Message& message);
+  void OnFetch(Endpoint* from, const wire::Message& message);
+  void OnProbe(Endpoint* from, const wire::Message& message);
+  void OnCancel(Endpoint* from, uint64_t request_id);
+
+  bool RunProbe();
+  bool RunPush();
+  absl::Status SendPush(const QueuedFetch& fetch);
+  absl::Status SendProbeReply(const QueuedProbe& probe);
+  void EndFetch(QueuedFetch& fetch);
+  void EndProbe(QueuedProbe& probe);
+
+  // Answers without a payload.  One that cannot be sent is left to the peer's
+  // deadline.
+  void Answer(Endpoint* to, const wire::WireHeader& request,
+              wire::MessageType type);
+  void Refuse(Endpoint* to, const wire::WireHeader& request,
+              const absl::Status& why, Counter* counter);
+
+  StoreCore* const store_;
+  const DataPlaneOptions options_;
+  StoreMetrics& metrics_;
+  SendBuffers push_buffers_;
+  SendBuffers probe_buffers_;
+  SendBuffers error_buffers_;
+  Gatherer gatherer_;
+  Prober prober_;
+  BoundedQueue<QueuedFetch> fetches_;
+  BoundedQueue<QueuedProbe> probes_;
+  size_t queued_bytes_ = 0;
+  // After the buffers: it gives them back while it closes.
+  std::unique_ptr<Transport> transport_;
+  const std::string address_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+  mutable absl::Mutex mu_;
+  std::string transport_name_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_DATA_PLANE_H_

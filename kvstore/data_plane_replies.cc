@@ -1,0 +1,129 @@
+// The part of DataPlane that works off its queues.
+#include <utility>
+
+#include "kvstore/data_plane.h"
+
+namespace forecache {
+namespace {
+
+// A vector this large is given back rather than kept for the next request.
+constexpr size_t kKeptBytesMax = size_t{64} << 10;
+
+template <typename T>
+size_t Recycle(std::vector<T>& items) {
+  size_t bytes = items.size() * sizeof(T);
+  items.clear();
+  if (items.capacity() * sizeof(T) > kKeptBytesMax) items.shrink_to_fit();
+  return bytes;
+}
+
+}  // namespace
+
+void DataPlane::EndFetch(QueuedFetch& fetch) {
+  if (fetch.packed_buffer >= 0) push_buffers_.Return(fetch.packed_buffer);
+  fetch.packed_buffer = -1;
+  fetch.session = {};
+  queued_bytes_ -= Recycle(fetch.entries);
+  fetches_.Pop();
+}
+
+void DataPlane::EndProbe(QueuedProbe& probe) {
+  if (probe.packed_buffer >= 0) probe_buffers_.Return(probe.packed_buffer);
+  probe.packed_buffer = -1;
+  probe.session = {};
+  queued_bytes_ -= Recycle(probe.q);
+  probes_.Pop();
+}
+
+// Whether there was anything to do.
+bool DataPlane::RunPush() {
+  if (fetches_.empty()) return false;
+  QueuedFetch& fetch = fetches_.Front();
+  if (fetch.from == nullptr) {
+    EndFetch(fetch);
+    return true;
+  }
+  if (fetch.packed_buffer < 0) {
+    if (!push_buffers_.Available()) return false;
+    fetch.packed_buffer = push_buffers_.Take();
+    fetch.packed = store_->Gather(
+        fetch.session, fetch.layer, std::span(fetch.entries).subspan(fetch.next),
+        &gatherer_, push_buffers_.At(fetch.packed_buffer));
+  }
+  absl::Status sent = SendPush(fetch);
+  if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
+  if (!sent.ok()) {
+    EndFetch(fetch);  // the peer is gone
+    return true;
+  }
+  fetch.packed_buffer = -1;  // the send's now
+  fetch.next += fetch.packed.entries;
+  if (fetch.next == fetch.entries.size()) {
+    metrics_.fetch_seconds->Observe(
+        static_cast<double>(store_->clock()->Now() - fetch.arrived) / kSecond);
+    EndFetch(fetch);
+  }
+  return true;
+}
+
+absl::Status DataPlane::SendPush(const QueuedFetch& fetch) {
+  const PackedPush& push = fetch.packed;
+  const int buffer = fetch.packed_buffer;
+  ByteView payload = push_buffers_.At(buffer).first(push.bytes);
+  wire::PushBody body;
+  body.layer = static_cast<uint32_t>(fetch.layer);
+  body.count = static_cast<uint32_t>(push.entries);
+  body.last = fetch.next + push.entries == fetch.entries.size();
+  wire::WireHeader header;
+  header.type = static_cast<uint16_t>(wire::MessageType::kPush);
+  header.epoch = options_.epoch;
+  header.request_id = fetch.header.request_id;
+  header.session_id = fetch.header.session_id;
+  wire::DescribePayload(payload, push.table_bytes, &header);
+  return fetch.from->Send(
+      wire::Pack(header, AsBytes(body)).view(), payload,
+      [this, buffer](const absl::Status&) { push_buffers_.Return(buffer); });
+}
+
+// Whether there was anything to do.
+bool DataPlane::RunProbe() {
+  if (probes_.empty()) return false;
+  QueuedProbe& probe = probes_.Front();
+  if (probe.from == nullptr) {
+    EndProbe(probe);
+    return true;
+  }
+  if (probe.packed_buffer < 0) {
+    if (!probe_buffers_.Available()) return false;
+    probe.packed_buffer = probe_buffers_.Take();
+    MutableBytes reply = probe_buffers_.At(probe.packed_buffer);
+    store_->Probe(
+        probe.session, {probe.layer, probe.blocks, probe.scale, probe.q},
+        &prober_,
+        reply.first(ProbeReplyBytes(probe.session.geometry, probe.blocks)));
+  }
+  absl::Status sent = SendProbeReply(probe);
+  if (absl::IsResourceExhausted(sent)) return false;
+  if (sent.ok()) probe.packed_buffer = -1;  // the send's now
+  EndProbe(probe);
+  return true;
+}
+
+absl::Status DataPlane::SendProbeReply(const QueuedProbe& probe) {
+  const int buffer = probe.packed_buffer;
+  ByteView payload = probe_buffers_.At(buffer).first(
+      ProbeReplyBytes(probe.session.geometry, probe.blocks));
+  wire::ProbeReplyBody body{static_cast<uint32_t>(probe.layer),
+                            static_cast<uint32_t>(probe.blocks)};
+  wire::WireHeader header;
+  header.type = static_cast<uint16_t>(wire::MessageType::kProbeReply);
+  header.epoch = options_.epoch;
+  header.request_id = probe.header.request_id;
+  header.session_id = probe.header.session_id;
+  wire::DescribePayload(payload, payload.size(), &header);
+  return probe.from->Send(
+      wire::Pack(header, AsBytes(body)).view(), payload,
+      [this, buffer](const absl::Status&) { probe_buffers_.Return(buffer); });
+}
+
+}  // namespace forecache

@@ -1,0 +1,54 @@
+// Packing the blocks that a fetch asks for into pushes.
+#ifndef FORECACHE_KVSTORE_GATHER_H_
+#define FORECACHE_KVSTORE_GATHER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/bytes.h"
+#include "kvstore/session.h"
+#include "kvstore/wire.h"
+
+namespace forecache {
+
+// One packed push: wire::PushEntry [entries], then the parts.
+struct PackedPush {
+  size_t entries = 0;      // of the fetch, from its front
+  size_t bytes = 0;        // of payload
+  size_t table_bytes = 0;  // its entries: what payload_crc covers
+  size_t blocks = 0;       // with bytes
+  size_t lost = 0;         // refused: their checksum does not match
+};
+
+// The most entries that one push takes.
+size_t PushEntriesMax(const KvGeometry& geometry);
+
+// kInvalidArgument names the field that is outside its limit.
+absl::Status ValidateFetch(const KvGeometry& geometry, int layer,
+                           std::span<const wire::FetchEntry> entries);
+
+// A Gatherer owns the scratch memory of gathers.
+//
+// Threads: one thread.
+class Gatherer {
+ public:
+  // Packs as many entries as fit, at most PushEntriesMax, into `payload`.
+  // `damaged` gets the number of each segment that a lost block is in.
+  // REQUIRES: ValidateFetch is OK; payload.size() >= kPushBytesMax.
+  PackedPush Pack(const SessionSnapshot& session, int layer,
+                  std::span<const wire::FetchEntry> entries,
+                  MutableBytes payload, std::vector<int>* damaged);
+
+ private:
+  void ReadRun(const SessionSnapshot& session, int layer,
+               std::span<const wire::FetchEntry> entries, size_t begin,
+               size_t end);
+
+  std::vector<BlockRead> reads_;
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_GATHER_H_

@@ -1,0 +1,72 @@
+#include "kvstore/index.h"
+
+#include <utility>
+
+#include "common/check.h"
+
+namespace forecache {
+
+Index::Index(std::unique_ptr<EvictionPolicy> policy)
+    : policy_(std::move(policy)) {}
+
+size_t Index::LongestPrefix(std::span<const SegmentId> ids) const {
+  size_t held = 0;
+  while (held < ids.size() && Contains(ids[held])) ++held;
+  return held;
+}
+
+Index::EntryRef Index::Pin(const SegmentId& id) {
+  auto found = entries_.find(id);
+  if (found == entries_.end()) return nullptr;
+  ++found->second->pins;
+  policy_->Touch(id);
+  Refresh(id);
+  return found->second;
+}
+
+void Index::Unpin(const EntryRef& entry) {
+  FC_CHECK(entry->pins > 0);
+  --entry->pins;
+  if (entry->held) Refresh(entry->id);
+}
+
+Index::EntryRef Index::Insert(const SegmentId& id, const SegmentId& parent) {
+  auto entry = std::make_shared<Entry>(Entry{id, parent, 1, true});
+  bool fresh = entries_.emplace(id, entry).second;
+  FC_CHECK(fresh) << id.ToHex();
+  policy_->Insert(id);
+  ++children_[parent];
+  Refresh(id);
+  Refresh(parent);
+  return entry;
+}
+
+bool Index::Erase(const SegmentId& id) {
+  auto found = entries_.find(id);
+  if (found == entries_.end()) return false;
+  EntryRef entry = found->second;
+  entry->held = false;
+  entries_.erase(found);
+  policy_->Erase(id);
+  auto siblings = children_.find(entry->parent);
+  FC_CHECK(siblings != children_.end() && siblings->second > 0);
+  if (--siblings->second == 0) children_.erase(siblings);
+  Refresh(entry->parent);
+  return true;
+}
+
+std::optional<SegmentId> Index::Evict() {
+  std::optional<SegmentId> victim = policy_->Victim();
+  if (victim) Erase(*victim);
+  return victim;
+}
+
+// Tells the policy whether `id` may go now.
+void Index::Refresh(const SegmentId& id) {
+  auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  bool leaf = !children_.contains(id);
+  policy_->SetEvictable(id, leaf && found->second->pins == 0);
+}
+
+}  // namespace forecache

@@ -1,0 +1,70 @@
+// Which segments are held, and how they follow each other.
+#ifndef FORECACHE_KVSTORE_INDEX_H_
+#define FORECACHE_KVSTORE_INDEX_H_
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+
+#include "kvstore/eviction.h"
+#include "kvstore/segment_id.h"
+
+namespace forecache {
+
+// The Index knows each sealed segment by id, its parent, how many children it
+// has and how many sessions use it.  A segment may be evicted when no session
+// uses it and it has no children, so a parent never goes before its children.
+//
+// Threads: one at a time; its owner locks.
+class Index {
+ public:
+  // A segment's place.  Sessions keep it as their pin: a segment that was
+  // dropped and came back is another entry.
+  struct Entry {
+    SegmentId id;
+    SegmentId parent;
+    int pins = 0;
+    bool held = true;  // false once erased
+  };
+  using EntryRef = std::shared_ptr<Entry>;
+
+  explicit Index(std::unique_ptr<EvictionPolicy> policy);
+
+  // How many of `ids`, a chain from the root, are held without a gap.
+  size_t LongestPrefix(std::span<const SegmentId> ids) const;
+
+  // The segment, used now and pinned once more; null when it is not held.
+  EntryRef Pin(const SegmentId& id);
+  // Ends one pin.
+  void Unpin(const EntryRef& entry);
+
+  bool Contains(const SegmentId& id) const { return entries_.contains(id); }
+
+  // Adds a segment, pinned once.  Its parent need not be held: it may have
+  // been dropped because of a damaged block, and come back later.
+  // REQUIRES: !Contains(id).
+  EntryRef Insert(const SegmentId& id, const SegmentId& parent);
+
+  // Forgets a segment whatever its pins and children: a damaged one.
+  // False when it is not held.
+  bool Erase(const SegmentId& id);
+
+  // Forgets the segment that the policy gives up first, if any may go.
+  std::optional<SegmentId> Evict();
+
+  size_t size() const { return entries_.size(); }
+
+ private:
+  void Refresh(const SegmentId& id);
+
+  const std::unique_ptr<EvictionPolicy> policy_;
+  std::unordered_map<SegmentId, EntryRef, SegmentIdHash> entries_;
+  // Children held, by parent, whether the parent is held or not.
+  std::unordered_map<SegmentId, int, SegmentIdHash> children_;
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_INDEX_H_

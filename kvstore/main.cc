@@ -1,0 +1,242 @@
+// The store daemon.
+#include <grpcpp/grpcpp.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/status.h"
+#include "kernels/attention.h"
+#include "kvstore/data_plane.h"
+#include "kvstore/store.h"
+#include "kvstore/store_flags.h"
+#include "kvstore/store_service.h"
+#include "transport/ucx_transport.h"
+
+namespace forecache {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kSomethingMissing = 3;
+constexpr Nanos kTick = kSecond;
+constexpr Nanos kShutdownGrace = 2 * kSecond;
+
+int Fail(const absl::Status& status) {
+  std::cerr << "store: " << status.message() << "\n";
+  return kSomethingMissing;
+}
+
+absl::StatusOr<TenantSecret> LoadTenantSecret(const std::string& path) {
+  if (path.empty()) return TenantSecret::Random();
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream bytes;
+  bytes << file.rdbuf();
+  if (!file || bytes.str().size() < 16) {
+    return absl::NotFoundError(absl::StrCat(
+        "--tenant-secret-file ", path, ": need a file of 16 bytes or more"));
+  }
+  return TenantSecret::FromPhrase(bytes.str());
+}
+
+absl::StatusOr<std::unique_ptr<Transport>> OpenTransport(
+    const StoreFlags& flags) {
+  UcxOptions options;
+  if (flags.transports != "auto") options.transports = flags.transports;
+  auto transport = OpenUcxTransport(options);
+  if (transport.ok()) return transport;
+  return Annotate(transport.status(),
+                  absl::StrCat("--transports ", flags.transports));
+}
+
+// One server for both services.
+struct ControlPlane {
+  std::unique_ptr<grpc::Server> server;
+  std::string address;  // with the port that was chosen
+};
+
+absl::StatusOr<ControlPlane> Listen(const StoreFlags& flags,
+                                    grpc::Service* store,
+                                    grpc::Service* admin) {
+  grpc::ServerBuilder builder;
+  int port = 0;
+  // A second store on the same port must fail, not share it.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
+  builder.SetMaxSendMessageSize(kGrpcMessageBytesMax);
+  builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(store);
+  builder.RegisterService(admin);
+  ControlPlane control;
+  control.server = builder.BuildAndStart();
+  if (control.server == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", flags.listen,
+                     ": is the port in use? choose another with --listen"));
+  }
+  std::string host = flags.listen.substr(0, flags.listen.rfind(':'));
+  control.address = absl::StrCat(host, ":", port);
+  return control;
+}
+
+// Whoever waits for the file never sees half of it.
+absl::Status WriteReadyFile(const std::string& path, const std::string& grpc,
+                            const std::string& metrics) {
+  if (path.empty()) return absl::OkStatus();
+  const std::string partial = absl::StrCat(path, ".", getpid());
+  std::ofstream file(partial);
+  file << "{\"pid\":" << getpid() << ",\"grpc\":\"" << grpc
+       << "\",\"metrics\":\"" << metrics << "\"}\n";
+  file.close();
+  if (!file || std::rename(partial.c_str(), path.c_str()) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("--ready-file ", path, ": cannot write there"));
+  }
+  return absl::OkStatus();
+}
+
+void LogChoices(const StoreFlags& flags, const StoreCore& store,
+                const std::string& grpc, const std::string& metrics) {
+  LogInfo("serving", {{"grpc", grpc},
+                      {"metrics", metrics},
+                      {"transports", flags.transports},
+                      {"ucx", UcxVersion()},
+                      {"probe", flags.probe},
+                      {"isa", KernelIsa()},
+                      {"dram_mib", flags.dram_mib},
+                      {"huge_pages", store.arena().huge_pages()}});
+  LogWarning(
+      "INSECURE: neither gRPC nor the data plane is encrypted or "
+      "authenticated",
+      {{"listen", flags.listen},
+       {"reach", IsLoopback(flags.listen) ? "this host only"
+                                          : "OTHER HOSTS TOO"}});
+  if (flags.transports != "shm") {
+    LogInfo("data plane listens on the network devices that UCX chose; "
+            "session keys are what guards it");
+  }
+  if (flags.enable_fault_injection) {
+    LogWarning("FAULT INJECTION is enabled: blocks can be damaged on demand");
+  }
+}
+
+// One line when there was something to tell since the last one.
+class Heartbeat {
+ public:
+  explicit Heartbeat(StoreCore* store) : store_(store) {}
+
+  void Beat() {
+    const StoreMetrics& metrics = store_->metrics();
+    double put = metrics.blocks_put->Value();
+    double pushed = metrics.blocks_pushed->Value();
+    double probes = metrics.probes->Value();
+    if (put == put_ && pushed == pushed_ && probes == probes_) return;
+    StoreOccupancy now = store_->Occupancy();
+    LogInfo("heartbeat",
+            {{"sessions", now.sessions},
+             {"segments", now.segments},
+             {"open_segments", now.open_segments},
+             {"dram_mib", now.dram_bytes >> 20},
+             {"blocks_put", put - put_},
+             {"blocks_pushed", pushed - pushed_},
+             {"probes", probes - probes_},
+             {"refused", metrics.blocks_refused_put->Value() +
+                             metrics.blocks_refused_read->Value()}});
+    put_ = put;
+    pushed_ = pushed;
+    probes_ = probes;
+  }
+
+ private:
+  StoreCore* const store_;
+  double put_ = 0, pushed_ = 0, probes_ = 0;
+};
+
+// Returns when one of `signals` arrives.
+void RunUntilSignal(const sigset_t& signals, StoreCore* store) {
+  Heartbeat heartbeat(store);
+  Clock* clock = Clock::Real();
+  Nanos last_beat = clock->Now();
+  for (;;) {
+    timespec tick{kTick / kSecond, kTick % kSecond};
+    int signal = sigtimedwait(&signals, nullptr, &tick);
+    if (signal > 0) {
+      LogInfo("stopping", {{"signal", signal}});
+      return;
+    }
+    store->ExpireIdle();
+    store->UpdateGauges();
+    if (clock->Now() - last_beat < kHeartbeatInterval) continue;
+    last_beat = clock->Now();
+    heartbeat.Beat();
+  }
+}
+
+int Run(const StoreFlags& flags) {
+  // Before any thread starts, so that all of them inherit it.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  Metrics metrics;
+  auto metrics_port = metrics.Serve(flags.metrics);
+  if (!metrics_port.ok()) return Fail(metrics_port.status());
+  auto secret = LoadTenantSecret(flags.tenant_secret);
+  if (!secret.ok()) return Fail(secret.status());
+  StoreOptions options;
+  options.dram_bytes = flags.dram_mib << 20;
+  options.tenant_secret = *secret;
+  options.probe_source =
+      flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;
+  auto store = StoreCore::Create(options, Clock::Real(), &metrics);
+  if (!store.ok()) return Fail(Annotate(store.status(), "--dram-mib"));
+  auto transport = OpenTransport(flags);
+  if (!transport.ok()) return Fail(transport.status());
+  DataPlane data_plane(store->get(), *std::move(transport), {});
+
+  StoreServiceOptions service_options;
+  service_options.store_id = flags.store_id.empty()
+                                 ? absl::StrCat("store-", getpid())
+                                 : flags.store_id;
+  service_options.fault_injection = flags.enable_fault_injection;
+  StoreService service(store->get(), &data_plane, service_options);
+  StoreAdminService admin(store->get(), service_options);
+  data_plane.Start();
+  auto control = Listen(flags, &service, &admin);
+  if (!control.ok()) return Fail(control.status());
+
+  std::string metrics_address =
+      absl::StrCat(flags.metrics.substr(0, flags.metrics.rfind(':')), ":",
+                   *metrics_port);
+  LogChoices(flags, **store, control->address, metrics_address);
+  absl::Status ready =
+      WriteReadyFile(flags.ready_file, control->address, metrics_address);
+  if (!ready.ok()) return Fail(ready);
+  RunUntilSignal(signals, store->get());
+  control->server->Shutdown(std::chrono::system_clock::now() +
+                            std::chrono::nanoseconds(kShutdownGrace));
+  data_plane.Stop();
+  return kDone;
+}
+
+}  // namespace
+}  // namespace forecache
+
+int main(int argc, char** argv) {
+  forecache::StoreFlags flags;
+  int code = forecache::ParseStoreFlags(argc, argv, &flags);
+  if (code >= 0) return code;
+  forecache::InitLog("store", forecache::LogLevelOf(flags.log_level));
+  return forecache::Run(flags);
+}

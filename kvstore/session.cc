@@ -1,0 +1,90 @@
+#include "kvstore/session.h"
+
+#include <sys/random.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+
+namespace forecache {
+namespace {
+
+void FillRandom(void* bytes, size_t size) {
+  FC_CHECK(getrandom(bytes, size, 0) == static_cast<ssize_t>(size))
+      << "the system has no randomness";
+}
+
+}  // namespace
+
+bool SameKey(const uint64_t a[2], const uint64_t b[2]) {
+  return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
+}
+
+void Session::SetSegment(size_t number, SegmentRef ref) {
+  auto changed = std::make_shared<SegmentTable>(*segments);
+  if (changed->size() <= number) changed->resize(number + 1);
+  open_segments -= (*changed)[number].open != nullptr;
+  open_segments += ref.open != nullptr;
+  (*changed)[number] = std::move(ref);
+  segments = std::move(changed);
+}
+
+absl::StatusOr<Session*> Sessions::Open(Nanos now) {
+  if (sessions_.size() >= limit_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("sessions: ", limit_, " are open, which is the limit"));
+  }
+  auto session = std::make_unique<Session>();
+  do {
+    FillRandom(&session->id, sizeof(session->id));
+  } while (session->id == 0 || sessions_.contains(session->id));
+  FillRandom(session->key, sizeof(session->key));
+  session->segments = std::make_shared<SegmentTable>();
+  session->last_used = now;
+  Session* opened = session.get();
+  sessions_.emplace(opened->id, std::move(session));
+  return opened;
+}
+
+Session* Sessions::Find(uint64_t id, Nanos now) {
+  auto found = sessions_.find(id);
+  if (found == sessions_.end()) return nullptr;
+  Session* session = found->second.get();
+  if (now - session->last_used > idle_timeout_) return nullptr;
+  session->last_used = now;
+  return session;
+}
+
+std::unique_ptr<Session> Sessions::Remove(uint64_t id) {
+  auto node = sessions_.extract(id);
+  return node.empty() ? nullptr : std::move(node.mapped());
+}
+
+std::vector<std::unique_ptr<Session>> Sessions::RemoveIdle(Nanos now) {
+  std::vector<std::unique_ptr<Session>> removed;
+  for (auto it = sessions_.begin(); it != sessions_.end();) {
+    if (now - it->second->last_used > idle_timeout_) {
+      removed.push_back(std::move(it->second));
+      it = sessions_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  return removed;
+}
+
+std::vector<std::unique_ptr<Session>> Sessions::RemoveAll() {
+  std::vector<std::unique_ptr<Session>> removed;
+  for (auto& [id, session] : sessions_) removed.push_back(std::move(session));
+  sessions_.clear();
+  return removed;
+}
+
+size_t Sessions::OpenSegments() const {
+  size_t open = 0;
+  for (const auto& [id, session] : sessions_) open += session->open_segments;
+  return open;
+}
+
+}  // namespace forecache

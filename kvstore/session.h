@@ -1,0 +1,98 @@
+// Sessions: who may read and write which context.
+#ifndef FORECACHE_KVSTORE_SESSION_H_
+#define FORECACHE_KVSTORE_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "kvstore/index.h"
+#include "kvstore/segment.h"
+#include "kvstore/segment_id.h"
+
+namespace forecache {
+
+// One segment of a session's context.
+//
+// Threads: a value.
+struct SegmentRef {
+  std::shared_ptr<const SegmentView> view;  // null until a block is put
+  std::shared_ptr<Segment> open;            // while it is open
+  Index::EntryRef pin;                      // once it is sealed
+  bool sealed() const { return pin != nullptr; }
+};
+
+// The segments of one context, in order.  Never changed once a snapshot may
+// have it: a session that changes gets a new table.
+using SegmentTable = std::vector<SegmentRef>;
+
+// A session as one request works on it, without a lock: all that it names is
+// pinned.
+//
+// Threads: a value.
+struct SessionSnapshot {
+  uint64_t session_id = 0;
+  KvGeometry geometry;
+  std::shared_ptr<const SegmentTable> segments;
+};
+
+// Threads: guarded by the store's lock.
+struct Session {
+  uint64_t id = 0;
+  uint64_t key[2] = {0, 0};
+  KvGeometry geometry;
+  ModelDigest model;
+  std::string request_id;                    // for logs
+  std::vector<SegmentId> prompt;             // ids of its full segments
+  std::shared_ptr<const SegmentTable> segments;
+  size_t open_segments = 0;                  // of the table
+  Nanos last_used = 0;
+
+  SessionSnapshot Snapshot() const { return {id, geometry, segments}; }
+  // Replaces one segment of the table, which grows as needed.
+  void SetSegment(size_t number, SegmentRef ref);
+};
+
+// The sessions of one store.  Ids and keys are random: neither can be guessed.
+//
+// Threads: one at a time; its owner locks.
+class Sessions {
+ public:
+  Sessions(size_t limit, Nanos idle_timeout)
+      : limit_(limit), idle_timeout_(idle_timeout) {}
+
+  // A new session with an id and a key.  kResourceExhausted at the limit.
+  absl::StatusOr<Session*> Open(Nanos now);
+
+  // The session, used now; null when there is none or it was idle too long.
+  Session* Find(uint64_t id, Nanos now);
+
+  // Takes a session out; null when there is none.
+  std::unique_ptr<Session> Remove(uint64_t id);
+  // Takes out those that were idle too long.
+  std::vector<std::unique_ptr<Session>> RemoveIdle(Nanos now);
+  std::vector<std::unique_ptr<Session>> RemoveAll();
+
+  size_t size() const { return sessions_.size(); }
+  Nanos idle_timeout() const { return idle_timeout_; }
+  // Segments that are open, over all sessions.
+  size_t OpenSegments() const;
+
+ private:
+  const size_t limit_;
+  const Nanos idle_timeout_;
+  std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
+};
+
+// Compares in constant time.
+bool SameKey(const uint64_t a[2], const uint64_t b[2]);
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_SESSION_H_

@@ -1,0 +1,200 @@
+#include "kvstore/store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "kvstore/dram_tier.h"
+
+namespace forecache {
+namespace {
+
+absl::Status ValidatePrompt(const ModelIdentityFields& model,
+                            std::span<const uint32_t> prompt) {
+  FC_RETURN_IF_ERROR(Annotate(model.geometry.Validate(), "model"));
+  if (prompt.empty() || prompt.size() > kContextTokensMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt_tokens has ", prompt.size(),
+                     " tokens, must have 1..", kContextTokensMax));
+  }
+  return absl::OkStatus();
+}
+
+// Segments of a prompt that a prefix may cover: at least one token is left to
+// compute, since its logits are what the worker wants.
+size_t PrefixSegmentsMax(size_t prompt_tokens) {
+  return (prompt_tokens - 1) / kSegmentTokens;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
+    const StoreOptions& options, Clock* clock, Metrics* metrics) {
+  FC_ASSIGN_OR_RETURN(auto arena, DramArena::Create(options.dram_bytes));
+  auto store = std::unique_ptr<StoreCore>(
+      new StoreCore(options, std::move(arena), clock, metrics));
+  store->UpdateGauges();
+  return store;
+}
+
+StoreCore::StoreCore(const StoreOptions& options,
+                     std::unique_ptr<DramArena> arena, Clock* clock,
+                     Metrics* metrics)
+    : options_(options),
+      clock_(clock),
+      metrics_(metrics),
+      arena_(std::move(arena)),
+      tier_(std::make_unique<DramTier>(arena_.get())),
+      index_(std::make_unique<LruEviction>()),
+      sessions_(options.sessions_max, options.session_idle_timeout) {}
+
+StoreCore::~StoreCore() {
+  absl::MutexLock lock(&mu_);
+  for (auto& session : sessions_.RemoveAll()) EndSession(std::move(session));
+}
+
+std::vector<SegmentId> StoreCore::PromptSegments(
+    const ModelDigest& model, std::span<const uint32_t> prompt) const {
+  std::vector<SegmentId> ids(prompt.size() / kSegmentTokens);
+  SegmentId parent = kRootSegment;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = MakeSegmentId(options_.tenant_secret, model, parent,
+                           prompt.subspan(i * kSegmentTokens, kSegmentTokens));
+    parent = ids[i];
+  }
+  return ids;
+}
+
+absl::StatusOr<NewSession> StoreCore::OpenSession(
+    const ModelIdentityFields& model, std::span<const uint32_t> prompt,
+    const std::string& request_id) {
+  FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
+  const ModelDigest digest = ModelDigest::Of(model);
+  std::vector<SegmentId> ids = PromptSegments(digest, prompt);
+  auto table = std::make_shared<SegmentTable>();
+  NewSession opened;
+  {
+    absl::MutexLock lock(&mu_);
+    FC_ASSIGN_OR_RETURN(Session * session, sessions_.Open(clock_->Now()));
+    size_t held = index_.LongestPrefix(
+        std::span(ids).first(PrefixSegmentsMax(prompt.size())));
+    for (size_t i = 0; i < held; ++i) {
+      auto view = tier_->Pin(ids[i]);
+      FC_CHECK_OK(view.status());  // the index and the tier change together
+      table->push_back({*std::move(view), nullptr, index_.Pin(ids[i])});
+    }
+    session->geometry = model.geometry;
+    session->model = digest;
+    session->request_id = request_id;
+    session->prompt = std::move(ids);
+    session->segments = std::move(table);
+    opened.id = session->id;
+    std::copy(session->key, session->key + 2, opened.key);
+    opened.cached_tokens = static_cast<int>(held) * kSegmentTokens;
+  }
+  metrics_.sessions_opened->Add();
+  metrics_.prefix_lookups->Add();
+  metrics_.prefix_tokens_asked->Add(prompt.size());
+  metrics_.prefix_tokens_hit->Add(opened.cached_tokens);
+  return opened;
+}
+
+void StoreCore::EndSession(std::unique_ptr<Session> session) {
+  for (const SegmentRef& ref : *session->segments) {
+    if (ref.sealed()) index_.Unpin(ref.pin);
+  }
+}
+
+void StoreCore::CloseSession(uint64_t session_id) {
+  absl::MutexLock lock(&mu_);
+  auto session = sessions_.Remove(session_id);
+  if (session != nullptr) EndSession(std::move(session));
+}
+
+absl::StatusOr<int> StoreCore::LookupPrefix(const ModelIdentityFields& model,
+                                            std::span<const uint32_t> prompt) {
+  FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
+  std::vector<SegmentId> ids = PromptSegments(ModelDigest::Of(model), prompt);
+  absl::MutexLock lock(&mu_);
+  return static_cast<int>(index_.LongestPrefix(std::span(ids).first(
+             PrefixSegmentsMax(prompt.size())))) *
+         kSegmentTokens;
+}
+
+int StoreCore::ExpireIdle() {
+  int expired = 0;
+  absl::MutexLock lock(&mu_);
+  for (auto& session : sessions_.RemoveIdle(clock_->Now())) {
+    LogInfo("session expired", {{"session", session->id},
+                                {"request", session->request_id}});
+    EndSession(std::move(session));
+    metrics_.sessions_expired->Add();
+    ++expired;
+  }
+  return expired;
+}
+
+absl::StatusOr<SessionSnapshot> StoreCore::Authorize(uint64_t session_id,
+                                                     const uint64_t key[2]) {
+  absl::MutexLock lock(&mu_);
+  Session* session = sessions_.Find(session_id, clock_->Now());
+  if (session == nullptr || !SameKey(session->key, key)) {
+    return absl::UnauthenticatedError(
+        "session: unknown, ended, or the session key is not its key");
+  }
+  return session->Snapshot();
+}
+
+absl::StatusOr<SessionSnapshot> StoreCore::Snapshot(uint64_t session_id) {
+  absl::MutexLock lock(&mu_);
+  Session* session = sessions_.Find(session_id, clock_->Now());
+  if (session == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("session_id: ", session_id, " is unknown or has ended"));
+  }
+  return session->Snapshot();
+}
+
+StoreOccupancy StoreCore::Occupancy() const {
+  absl::MutexLock lock(&mu_);
+  return {sessions_.size(), index_.size(), sessions_.OpenSegments(),
+          arena_->used_bytes(), arena_->capacity_bytes()};
+}
+
+void StoreCore::UpdateGauges() {
+  StoreOccupancy now = Occupancy();
+  metrics_.sessions->Set(now.sessions);
+  metrics_.segments->Set(now.segments);
+  metrics_.open_segments->Set(now.open_segments);
+  metrics_.dram_bytes->Set(now.dram_bytes);
+  metrics_.dram_capacity_bytes->Set(now.dram_capacity_bytes);
+}
+
+bool StoreCore::EvictOne() {
+  absl::MutexLock lock(&mu_);
+  std::optional<SegmentId> victim = index_.Evict();
+  if (!victim) return false;
+  FC_CHECK_OK(tier_->Drop(*victim));
+  metrics_.segments_evicted->Add();
+  return true;
+}
+
+absl::Status StoreCore::MakeRoomFor(
+    const std::function<absl::Status()>& allocate) {
+  for (;;) {
+    absl::Status status = allocate();
+    if (status.code() != absl::StatusCode::kResourceExhausted) return status;
+    if (!EvictOne()) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("dram: ", arena_->used_bytes(), " of ",
+                       arena_->capacity_bytes(),
+                       " bytes are in use and all of it is pinned (",
+                       status.message(), ")"));
+    }
+  }
+}
+
+}  // namespace forecache

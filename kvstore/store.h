@@ -1,0 +1,182 @@
+// The store: sessions, segments, and what is done with blocks.
+//
+// Free of any network: the data plane and the gRPC service are two doors to it.
+#ifndef FORECACHE_KVSTORE_STORE_H_
+#define FORECACHE_KVSTORE_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "common/clock.h"
+#include "common/limits.h"
+#include "kvstore/gather.h"
+#include "kvstore/index.h"
+#include "kvstore/probe.h"
+#include "kvstore/session.h"
+#include "kvstore/store_metrics.h"
+#include "kvstore/tier.h"
+
+namespace forecache {
+
+struct StoreOptions {
+  // Memory for planes and codes.  More holds more prefixes; what is pinned by
+  // sessions must fit.
+  size_t dram_bytes = size_t{1} << 30;
+  // Exact scans cost four times the memory traffic of codes.
+  ProbeSource probe_source = ProbeSource::kCodes;
+  // Keys the segment ids.  Stores that share segments share it.
+  TenantSecret tenant_secret;
+  size_t sessions_max = kSessionsMax;
+  Nanos session_idle_timeout = kSessionIdleTimeout;
+};
+
+struct NewSession {
+  uint64_t id = 0;
+  uint64_t key[2] = {0, 0};
+  int cached_tokens = 0;
+};
+
+struct SealResult {
+  SegmentId id;
+  bool already_held = false;
+};
+
+// What is held now.  Counters are in StoreMetrics.
+struct StoreOccupancy {
+  size_t sessions = 0;
+  size_t segments = 0;
+  size_t open_segments = 0;
+  size_t dram_bytes = 0;
+  size_t dram_capacity_bytes = 0;
+};
+
+// Threads: safe to call from any thread.  One lock guards sessions and index;
+// it is never held while blocks are copied, checked or scanned.
+// Lifetime: the clock and metrics outlive it, it outlives every snapshot.
+class StoreCore {
+ public:
+  static absl::StatusOr<std::unique_ptr<StoreCore>> Create(
+      const StoreOptions& options, Clock* clock, Metrics* metrics);
+  ~StoreCore();
+
+  // --- Sessions (store.cc) ---
+
+  // Opens a session over a prompt and pins the longest prefix that is held.
+  // kInvalidArgument names a field outside its limit; kResourceExhausted at
+  // the limit of sessions.
+  absl::StatusOr<NewSession> OpenSession(const ModelIdentityFields& model,
+                                         std::span<const uint32_t> prompt,
+                                         const std::string& request_id)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends a session; one that is unknown has ended already.
+  void CloseSession(uint64_t session_id) ABSL_LOCKS_EXCLUDED(mu_);
+  // Tokens of the longest prefix held.  Pins nothing, and is no use of it.
+  absl::StatusOr<int> LookupPrefix(const ModelIdentityFields& model,
+                                   std::span<const uint32_t> prompt)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends sessions that were idle too long.  Returns how many.
+  int ExpireIdle() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // The session for one request.  kUnauthenticated when it is unknown, ended
+  // or the key is not its: which of them is not told.
+  absl::StatusOr<SessionSnapshot> Authorize(uint64_t session_id,
+                                            const uint64_t key[2])
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // The same for callers of the control plane, which have no key.  kNotFound.
+  absl::StatusOr<SessionSnapshot> Snapshot(uint64_t session_id)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  StoreOccupancy Occupancy() const ABSL_LOCKS_EXCLUDED(mu_);
+  // Brings the gauges up to date.
+  void UpdateGauges() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // --- Blocks (store_blocks.cc) ---
+
+  // Puts whole blocks of one layer: `payload` as in wire::PutBlocksBody.  All
+  // or nothing.  kInvalidArgument: a field or the payload's size; kDataLoss: a
+  // part does not match its checksum; kFailedPrecondition: sealed;
+  // kAlreadyExists: another content; kResourceExhausted: no memory that may be
+  // evicted.
+  absl::Status PutBlocks(const SessionSnapshot& session, uint32_t layer,
+                         uint32_t first_block, uint32_t block_count,
+                         ByteView payload) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Packs blocks for a push.  A block that does not match its checksum is not
+  // served; its segment leaves the index.
+  PackedPush Gather(const SessionSnapshot& session, int layer,
+                    std::span<const wire::FetchEntry> entries,
+                    Gatherer* gatherer, MutableBytes payload)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Scores blocks.  REQUIRES: ValidateProbe is OK.
+  void Probe(const SessionSnapshot& session, const ProbeRequest& request,
+             Prober* prober, MutableBytes reply) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Seals a full segment.  Sealing it again is OK.  kFailedPrecondition: blocks
+  // are missing, or the segment before is open; kInvalidArgument: not 256
+  // tokens, or not the prompt's; kDataLoss: a block was damaged since it was
+  // put; kAborted: another request is sealing it.
+  absl::StatusOr<SealResult> SealSegment(uint64_t session_id,
+                                         uint32_t segment,
+                                         std::span<const uint32_t> tokens)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Flips a bit of a stored part, for tests.
+  absl::Status CorruptBlock(uint64_t session_id, uint32_t layer,
+                            uint32_t kv_head, uint32_t block, bool value_part,
+                            uint32_t bit) ABSL_LOCKS_EXCLUDED(mu_);
+
+  StoreMetrics& metrics() { return metrics_; }
+  ProbeSource probe_source() const { return options_.probe_source; }
+  Nanos session_idle_timeout() const { return options_.session_idle_timeout; }
+  const DramArena& arena() const { return *arena_; }
+  Clock* clock() const { return clock_; }
+
+ private:
+  StoreCore(const StoreOptions& options, std::unique_ptr<DramArena> arena,
+            Clock* clock, Metrics* metrics);
+
+  // The ids of the full segments of a prompt.
+  std::vector<SegmentId> PromptSegments(const ModelDigest& model,
+                                        std::span<const uint32_t> prompt) const;
+  void EndSession(std::unique_ptr<Session> session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Evicts until `allocate` does not return kResourceExhausted, or nothing is
+  // left that may go.
+  absl::Status MakeRoomFor(const std::function<absl::Status()>& allocate)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  bool EvictOne() ABSL_LOCKS_EXCLUDED(mu_);
+  // The open segment `number` of a session, made when it is not there yet.
+  absl::StatusOr<std::shared_ptr<Segment>> OpenSegment(
+      const SessionSnapshot& session, size_t number) ABSL_LOCKS_EXCLUDED(mu_);
+  void Quarantine(const SessionSnapshot& session, int number)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Steps of SealSegment.
+  struct Sealing;
+  absl::StatusOr<Sealing> BeginSeal(uint64_t session_id, uint32_t segment,
+                                    std::span<const uint32_t> tokens)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<SealResult> FinishSeal(const Sealing& sealing)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  const StoreOptions options_;
+  Clock* const clock_;
+  StoreMetrics metrics_;
+  // Before all that holds segments: those give their memory back to it.
+  const std::unique_ptr<DramArena> arena_;
+  const std::unique_ptr<Tier> tier_;
+  mutable absl::Mutex mu_;
+  Index index_ ABSL_GUARDED_BY(mu_);
+  Sessions sessions_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_STORE_H_

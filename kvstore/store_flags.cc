@@ -1,0 +1,106 @@
+#include "kvstore/store_flags.h"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace forecache {
+namespace {
+
+constexpr int kWrongUse = 2;
+
+// The part before the last colon, without an IPv6 address's brackets.
+std::string HostOf(const std::string& address) {
+  std::string host = address.substr(0, address.rfind(':'));
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return host;
+}
+
+std::string CheckAddress(const std::string& address) {
+  size_t colon = address.rfind(':');
+  std::string port =
+      colon == std::string::npos ? "" : address.substr(colon + 1);
+  bool digits = !port.empty() && port.size() <= 5 &&
+                port.find_first_not_of("0123456789") == std::string::npos;
+  if (colon == 0 || !digits || std::stoi(port) > 65535) {
+    return "must be host:port, for example 127.0.0.1:7070";
+  }
+  return "";
+}
+
+}  // namespace
+
+bool IsLoopback(const std::string& address) {
+  std::string host = HostOf(address);
+  return host == "localhost" || host == "::1" ||
+         absl::StartsWith(host, "127.");
+}
+
+LogLevel LogLevelOf(const std::string& name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "warning") return LogLevel::kWarning;
+  if (name == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
+int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
+  CLI::App app("A Forecache store: holds the KV blocks of contexts.", "store");
+  app.add_option("--listen", flags->listen,
+                 "gRPC address; port 0 picks a free one")
+      ->check(CheckAddress)
+      ->capture_default_str();
+  app.add_option("--metrics", flags->metrics, "address of /metrics")
+      ->check(CheckAddress)
+      ->capture_default_str();
+  app.add_option("--dram-mib", flags->dram_mib, "memory for blocks, in MiB")
+      ->check(CLI::Range(size_t{1}, size_t{1} << 26))
+      ->capture_default_str();
+  app.add_option("--transports", flags->transports,
+                 "data plane: auto, tcp or shm")
+      ->check(CLI::IsMember({"auto", "tcp", "shm"}))
+      ->capture_default_str();
+  app.add_option("--ready-file", flags->ready_file,
+                 "written once the store serves: pid and addresses as JSON");
+  app.add_option("--probe", flags->probe,
+                 "score sealed segments by their codes, or exact")
+      ->check(CLI::IsMember({"codes", "exact"}))
+      ->capture_default_str();
+  app.add_option("--log-level", flags->log_level,
+                 "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  app.add_option("--store-id", flags->store_id,
+                 "name of this store; default: store-<pid>")
+      ->check([](const std::string& id) {
+        return id.size() <= 128 ? "" : std::string("at most 128 bytes");
+      });
+  app.add_option("--tenant-secret-file", flags->tenant_secret,
+                 "file whose bytes key the segments' ids; default: random")
+      ->check(CLI::ExistingFile);
+  app.add_flag("--enable-fault-injection", flags->enable_fault_injection,
+               "let StoreAdmin.CorruptBlock damage blocks; for tests");
+  app.add_flag("--insecure-allow-remote", flags->insecure_allow_remote,
+               "listen beyond this host although nothing is encrypted");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUse;
+  }
+  for (const auto& [flag, address] :
+       {std::pair{"--listen", flags->listen},
+        std::pair{"--metrics", flags->metrics}}) {
+    if (IsLoopback(address) || flags->insecure_allow_remote) continue;
+    std::cerr << "store: " << flag << " " << address
+              << " is reachable from other hosts, and connections are neither "
+                 "encrypted nor authenticated. Listen on 127.0.0.1, or pass "
+                 "--insecure-allow-remote on a network that you trust.\n";
+    return kWrongUse;
+  }
+  return -1;
+}
+
+}  // namespace forecache

@@ -1,0 +1,39 @@
+// The store daemon's flags.
+#ifndef FORECACHE_KVSTORE_STORE_FLAGS_H_
+#define FORECACHE_KVSTORE_STORE_FLAGS_H_
+
+#include <cstddef>
+#include <string>
+
+#include "absl/status/status.h"
+#include "common/log.h"
+
+namespace forecache {
+
+// Threads: a value.
+struct StoreFlags {
+  std::string listen = "127.0.0.1:0";
+  std::string metrics = "127.0.0.1:0";
+  size_t dram_mib = 1024;
+  std::string transports = "auto";
+  std::string ready_file;
+  std::string probe = "codes";
+  std::string log_level = "info";
+  std::string store_id;       // default: store-<pid>
+  std::string tenant_secret;  // file; default: random
+  bool enable_fault_injection = false;
+  bool insecure_allow_remote = false;
+};
+
+// Fills `flags` from the command line.  Returns -1 to go on, or the exit code:
+// 0 after --help, 2 for wrong use, which it has told on stderr.
+int ParseStoreFlags(int argc, char** argv, StoreFlags* flags);
+
+LogLevel LogLevelOf(const std::string& name);
+
+// Whether `address` ("host:port") is this host only.
+bool IsLoopback(const std::string& address);
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_STORE_FLAGS_H_

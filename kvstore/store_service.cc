@@ -1,0 +1,215 @@
+#include "kvstore/store_service.h"
+
+#include <cmath>
+#include <span>
+
+#include "absl/strings/str_cat.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "kernels/attention.h"
+#include "kvstore/wire.h"
+
+namespace forecache {
+namespace {
+
+constexpr uint32_t kLayoutVersion = 1;
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  // The two enums have the same numbers.
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
+                      std::string(status.message()));
+}
+
+absl::Status CheckName(const char* field, const std::string& name) {
+  if (name.size() <= kNameBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      field, " has ", name.size(), " bytes, at most ", kNameBytesMax));
+}
+
+absl::StatusOr<ModelIdentityFields> ModelOf(const v1::ModelIdentity& model) {
+  if (model.layout_version() != kLayoutVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("model: layout_version is ", model.layout_version(),
+                     ", this store's is ", kLayoutVersion));
+  }
+  FC_RETURN_IF_ERROR(CheckName("model: weights_digest",
+                               model.weights_digest()));
+  FC_RETURN_IF_ERROR(CheckName("model: architecture", model.architecture()));
+  if (model.weights_digest().empty()) {
+    return absl::InvalidArgumentError("model: weights_digest is empty");
+  }
+  if (!std::isfinite(model.rope_base())) {
+    return absl::InvalidArgumentError("model: rope_base is not finite");
+  }
+  // Larger numbers than the limits must not wrap into them.
+  auto clamp = [](uint32_t value) {
+    return static_cast<int>(std::min<uint32_t>(value, 1 << 20));
+  };
+  ModelIdentityFields fields;
+  fields.weights_digest = model.weights_digest();
+  fields.architecture = model.architecture();
+  fields.geometry.layers = clamp(model.layers());
+  fields.geometry.kv_heads = clamp(model.kv_heads());
+  fields.geometry.head_dim = clamp(model.head_dim());
+  fields.geometry.group = clamp(model.group());
+  fields.geometry.type =
+      static_cast<KvType>(std::min<uint32_t>(model.kv_type(), 255));
+  fields.rope_base = model.rope_base();
+  fields.layout_version = model.layout_version();
+  return fields;
+}
+
+std::span<const uint32_t> TokensOf(
+    const google::protobuf::RepeatedField<uint32_t>& tokens) {
+  return {tokens.data(), static_cast<size_t>(tokens.size())};
+}
+
+}  // namespace
+
+StoreService::StoreService(StoreCore* store, const DataPlane* data_plane,
+                           const StoreServiceOptions& options)
+    : store_(store),
+      data_plane_(data_plane),
+      options_(options),
+      started_(store->clock()->Now()) {}
+
+grpc::Status StoreService::Attach(grpc::ServerContext* context,
+                                  const v1::AttachRequest* request,
+                                  v1::AttachReply* reply) {
+  absl::Status status = CheckName("worker_name", request->worker_name());
+  if (!status.ok()) return ToGrpc(status);
+  if (request->wire_version() != wire::kVersion) {
+    return ToGrpc(absl::FailedPreconditionError(
+        absl::StrCat("wire_version is ", request->wire_version(),
+                     ", this store's is ", wire::kVersion)));
+  }
+  LogInfo("worker attached", {{"worker", request->worker_name()},
+                              {"peer", context->peer()}});
+  reply->set_wire_version(wire::kVersion);
+  reply->set_epoch(data_plane_->epoch());
+  reply->set_data_plane_address(data_plane_->Address());
+  reply->set_store_id(options_.store_id);
+  return grpc::Status::OK;
+}
+
+grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
+                                       const v1::OpenSessionRequest* request,
+                                       v1::OpenSessionReply* reply) {
+  absl::Status status = CheckName("request_id", request->request_id());
+  if (!status.ok()) return ToGrpc(status);
+  auto model = ModelOf(request->model());
+  if (!model.ok()) return ToGrpc(model.status());
+  auto opened = store_->OpenSession(*model, TokensOf(request->prompt_tokens()),
+                                    request->request_id());
+  if (!opened.ok()) return ToGrpc(opened.status());
+  reply->set_session_id(opened->id);
+  reply->set_session_key(opened->key, sizeof(opened->key));
+  reply->set_cached_tokens(static_cast<uint32_t>(opened->cached_tokens));
+  reply->set_lease_ms(static_cast<uint32_t>(store_->session_idle_timeout() /
+                                            kMillisecond));
+  LogInfo("session opened", {{"session", opened->id},
+                             {"request", request->request_id()},
+                             {"prompt_tokens", request->prompt_tokens_size()},
+                             {"cached_tokens", opened->cached_tokens}});
+  return grpc::Status::OK;
+}
+
+grpc::Status StoreService::CloseSession(grpc::ServerContext* context,
+                                        const v1::CloseSessionRequest* request,
+                                        v1::CloseSessionReply* reply) {
+  store_->CloseSession(request->session_id());
+  LogInfo("session closed", {{"session", request->session_id()}});
+  return grpc::Status::OK;
+}
+
+grpc::Status StoreService::LookupPrefix(grpc::ServerContext* context,
+                                        const v1::LookupPrefixRequest* request,
+                                        v1::LookupPrefixReply* reply) {
+  auto model = ModelOf(request->model());
+  if (!model.ok()) return ToGrpc(model.status());
+  auto cached =
+      store_->LookupPrefix(*model, TokensOf(request->prompt_tokens()));
+  if (!cached.ok()) return ToGrpc(cached.status());
+  reply->set_cached_tokens(static_cast<uint32_t>(*cached));
+  return grpc::Status::OK;
+}
+
+grpc::Status StoreService::SealSegment(grpc::ServerContext* context,
+                                       const v1::SealSegmentRequest* request,
+                                       v1::SealSegmentReply* reply) {
+  auto sealed = store_->SealSegment(request->session_id(), request->segment(),
+                                    TokensOf(request->tokens()));
+  if (!sealed.ok()) {
+    LogWarning("seal refused", {{"session", request->session_id()},
+                                {"segment", request->segment()},
+                                {"why", sealed.status().ToString()}});
+    return ToGrpc(sealed.status());
+  }
+  reply->set_segment_id(sealed->id.bytes.data(), sealed->id.bytes.size());
+  reply->set_already_held(sealed->already_held);
+  return grpc::Status::OK;
+}
+
+grpc::Status StoreService::PutBlocks(grpc::ServerContext* context,
+                                     const v1::PutBlocksRequest* request,
+                                     v1::PutBlocksReply* reply) {
+  auto session = store_->Snapshot(request->session_id());
+  if (!session.ok()) return ToGrpc(session.status());
+  return ToGrpc(store_->PutBlocks(
+      *session, request->layer(), request->first_block(),
+      request->block_count(),
+      std::as_bytes(std::span(request->payload()))));
+}
+
+grpc::Status StoreService::Stats(grpc::ServerContext* context,
+                                 const v1::StatsRequest* request,
+                                 v1::StatsReply* reply) {
+  const StoreOccupancy now = store_->Occupancy();
+  const StoreMetrics& metrics = store_->metrics();
+  auto value = [](const Counter* counter) {
+    return static_cast<uint64_t>(counter->Value());
+  };
+  reply->set_store_id(options_.store_id);
+  reply->set_sessions(now.sessions);
+  reply->set_segments(now.segments);
+  reply->set_open_segments(now.open_segments);
+  reply->set_dram_bytes(now.dram_bytes);
+  reply->set_dram_capacity_bytes(now.dram_capacity_bytes);
+  reply->set_blocks_put(value(metrics.blocks_put));
+  reply->set_blocks_pushed(value(metrics.blocks_pushed));
+  reply->set_bytes_pushed(value(metrics.bytes_pushed));
+  reply->set_probes(value(metrics.probes));
+  reply->set_probe_key_bytes(value(metrics.probe_key_bytes));
+  reply->set_blocks_refused(value(metrics.blocks_refused_put) +
+                            value(metrics.blocks_refused_read));
+  reply->set_segments_evicted(value(metrics.segments_evicted));
+  reply->set_segments_dropped(value(metrics.segments_dropped));
+  reply->set_prefix_lookups(value(metrics.prefix_lookups));
+  reply->set_prefix_tokens_asked(value(metrics.prefix_tokens_asked));
+  reply->set_prefix_tokens_hit(value(metrics.prefix_tokens_hit));
+  reply->set_transport(data_plane_->TransportName());
+  reply->set_isa(KernelIsa());
+  reply->set_uptime_seconds(
+      static_cast<double>(store_->clock()->Now() - started_) / kSecond);
+  return grpc::Status::OK;
+}
+
+grpc::Status StoreAdminService::CorruptBlock(
+    grpc::ServerContext* context, const v1::CorruptBlockRequest* request,
+    v1::CorruptBlockReply* reply) {
+  if (!options_.fault_injection) {
+    return ToGrpc(absl::PermissionDeniedError(
+        "this store runs without --enable-fault-injection"));
+  }
+  LogWarning("fault injected", {{"session", request->session_id()},
+                                {"layer", request->layer()},
+                                {"kv_head", request->kv_head()},
+                                {"block", request->block()}});
+  return ToGrpc(store_->CorruptBlock(
+      request->session_id(), request->layer(), request->kv_head(),
+      request->block(), request->value_part(), request->bit()));
+}
+
+}  // namespace forecache
