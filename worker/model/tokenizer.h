@@ -24,16 +24,23 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // No special tokens are added; with `parse_special`, those written in the
-  // text ("<|im_start|>") become tokens.
+  // text ("<|im_start|>") become tokens.  Bytes that are not UTF-8 may come
+  // back from Decode as U+FFFD; all other text comes back as it was.
+  // REQUIRES: text.size() <= kPromptBytesMax.
   virtual std::vector<int32_t> Encode(std::string_view text,
                                       bool parse_special) const = 0;
-  // The bytes of `tokens`; one token may be part of a UTF-8 character.
+  // The bytes of `tokens`, special ones as they are written; one token may be
+  // part of a UTF-8 character.  The pieces of a whole are the whole's pieces:
+  // Decode(a) + Decode(b) == Decode(a + b).
+  // REQUIRES: each token is within the vocabulary.
   virtual std::string Decode(std::span<const int32_t> tokens) const = 0;
   virtual bool IsEndOfText(int32_t token) const = 0;
   virtual int vocabulary() const = 0;
 
   // The prompt of a conversation by the model's own chat template, open for
-  // the assistant's answer.
+  // the assistant's answer: Encode it with parse_special.  kInvalidArgument:
+  // longer than kPromptBytesMax; kFailedPrecondition: the model has no
+  // template; kUnimplemented: libllama does not know it.
   virtual absl::StatusOr<std::string> ApplyChatTemplate(
       std::span<const ChatMessage> messages) const = 0;
 };
