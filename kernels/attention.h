@@ -15,10 +15,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "common/half.h"
+#include "kernels/isa.h"
 
 namespace forecache {
 
@@ -90,14 +89,6 @@ void ChunkAttentionCpu(const ChunkAttention& args, int part, int parts);
 // [heads][head_dim] and [heads].  Both -infinity: stays zero.
 void MergeAttention(int heads, int head_dim, float* out_a, float* lse_a,
                     const float* out_b, const float* lse_b);
-
-// The instruction set that the cpu backend chose: "AVX3_DL", "AVX3", "AVX2",
-// "SSE4", "NEON", or "SCALAR", which runs the specification.
-std::string KernelIsa();
-// Every instruction set this CPU can run, for tests.  SetKernelIsaForTest
-// limits dispatch to one of them ("" lifts the limit).
-std::vector<std::string> KernelIsasForTest();
-void SetKernelIsaForTest(const std::string& isa);
 
 }  // namespace forecache
 

@@ -11,8 +11,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "common/half.h"
+#include "kernels/isa.h"
 
 namespace forecache {
 
@@ -29,17 +31,17 @@ struct ExactScores {
   int group = 0;                    // query heads
   const float* q = nullptr;         // [group][head_dim], unscaled
   float scale = 0;
-  float* block_max = nullptr;       // [group] rows of blocks, `row_stride` apart
+  float* block_max = nullptr;       // [group] rows, `row_stride` apart
   size_t row_stride = 0;            // floats from one head's row to the next
   float* lse = nullptr;             // [group], -inf without tokens
 };
 void ExactScoresRef(const ExactScores& args);
 void ExactScoresCpu(const ExactScores& args);
 
-// A code plane: a compact copy of the keys of one segment (256 tokens, full) of
-// one (layer, KV head).  k[t][c] ~ low[c] + scale[c] * code[t][c], with codes of
-// 4 bits; low is the channel's smallest key, low + 15 * scale its largest.  The
-// layout of the bytes is in kernels/code_plane.h.
+// A code plane: a compact copy of the keys of one segment (256 tokens, full)
+// of one (layer, KV head).  k[t][c] ~ low[c] + scale[c] * code[t][c], with
+// codes of 4 bits; low is the channel's smallest key, low + 15 * scale its
+// largest.  The layout of the bytes is in kernels/code_plane.h.
 size_t CodePlaneBytes(int head_dim);
 
 // Makes the code plane of 256 keys [256][head_dim].  Deterministic: the same
@@ -68,10 +70,13 @@ struct CodeScores {
   float scale = 0;
   float* block_max = nullptr;
   size_t row_stride = 0;
-  float* lse = nullptr;  // may be null: a third of the time on small heads
+  float* lse = nullptr;  // may be null: saves a sixth of the time
 };
 void CodeScoresRef(const CodeScores& args);
 void CodeScoresCpu(const CodeScores& args);
+
+// The instruction set that the cpu backend chose: see attention.h.
+std::string KernelIsa();
 
 }  // namespace forecache
 

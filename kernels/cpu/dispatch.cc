@@ -4,7 +4,7 @@
 #include "common/check.h"
 #include "hwy/highway.h"
 #include "hwy/targets.h"
-#include "kernels/attention.h"
+#include "kernels/isa.h"
 
 namespace forecache {
 namespace {

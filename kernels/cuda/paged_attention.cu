@@ -1,4 +1,5 @@
-// DecodeAttention on a GPU, told as reference, kernel, merge, launcher.
+// DecodeAttention on a GPU, told as kernel, merge, launcher; reference.cu is
+// what it is compared with.
 //
 // The kernel: a thread block takes a share of one KV head's pages (a split) for
 // up to kHeads of its query heads; each warp takes every fourth page.  A token
@@ -7,15 +8,12 @@
 // teams' results merge through shared memory, the splits' through a workspace.
 //
 // Logarithms are natural; accumulation is in f32.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 
-#include "kernels/cuda/paged_attention.h"
+#include "kernels/cuda/pages.cuh"
 
 namespace forecache {
 namespace {
@@ -24,13 +22,7 @@ constexpr int kWarps = 4;
 constexpr int kWarpLanes = 32;
 constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kChunk = 8;  // channels of one lane: a 16-byte load
-// Smaller than any logit, finite: differences of two are no NaN.
-constexpr float kLowest = -1e30f;
 
-__device__ __forceinline__ float ToFloat(__half x) { return __half2float(x); }
-__device__ __forceinline__ float ToFloat(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
 __device__ __forceinline__ float2 ToFloat2(__half2 x) {
   return __half22float2(x);
 }
@@ -61,61 +53,6 @@ __device__ __forceinline__ void Widen(const uint4& bits, float (&to)[kChunk]) {
   }
 }
 
-__device__ __forceinline__ const std::byte* PageStart(const SlotMemory& memory,
-                                                      const PageTable& table,
-                                                      int page) {
-  return memory.base + size_t(table.slots[page]) * memory.slot_stride;
-}
-
-__device__ __forceinline__ int TokensOfPage(const PageTable& table, int page) {
-  return page + 1 < table.pages ? kPageTokens : table.last_page_tokens;
-}
-
-// --- Reference: one thread a query head, tokens in order -------------------
-
-template <typename T>
-__global__ void ReferenceKernel(DecodeAttention args) {
-  const int head = blockIdx.x;
-  const PageTable table = args.tables[head / args.group];
-  const int head_dim = args.memory.head_dim;
-  const float* q = args.q + size_t(head) * head_dim;
-  float* out = args.out + size_t(head) * head_dim;
-  float largest = kLowest;
-  float sum = 0;
-  for (int c = 0; c < head_dim; ++c) out[c] = 0;
-  for (int page = 0; page < table.pages; ++page) {
-    const std::byte* start = PageStart(args.memory, table, page);
-    const T* keys = reinterpret_cast<const T*>(start);
-    const T* values = reinterpret_cast<const T*>(start + args.memory.v_offset);
-    float page_largest = kLowest;
-    for (int t = 0; t < TokensOfPage(table, page); ++t) {
-      float logit = 0;
-      for (int c = 0; c < head_dim; ++c) {
-        logit += q[c] * ToFloat(keys[t * head_dim + c]);
-      }
-      logit *= args.scale;
-      page_largest = fmaxf(page_largest, logit);
-      const float top = fmaxf(largest, logit);
-      const float shrink = expf(largest - top);
-      const float weight = expf(logit - top);
-      sum = sum * shrink + weight;
-      for (int c = 0; c < head_dim; ++c) {
-        out[c] = out[c] * shrink + weight * ToFloat(values[t * head_dim + c]);
-      }
-      largest = top;
-    }
-    if (args.page_max != nullptr) {
-      args.page_max[head / args.group]
-                   [size_t(head % args.group) * table.pages + page] =
-          page_largest;
-    }
-  }
-  for (int c = 0; c < head_dim; ++c) out[c] = sum > 0 ? out[c] / sum : 0.0f;
-  if (args.lse != nullptr) {
-    args.lse[head] = sum > 0 ? largest + logf(sum) : -INFINITY;
-  }
-}
-
 // --- Kernel ----------------------------------------------------------------
 
 // What one team knows of kHeads query heads.
@@ -126,6 +63,27 @@ struct TeamState {
   float largest[kHeads];
   float sum[kHeads];
 };
+
+// Loads the queries of this lane's channels; heads past `heads` get zeros.
+template <int kHeads>
+__device__ __forceinline__ void StartTeam(const DecodeAttention& args,
+                                          int first_head, int heads,
+                                          int channel,
+                                          TeamState<kHeads>& state) {
+  const int head_dim = args.memory.head_dim;
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    state.largest[h] = kLowest;
+    state.sum[h] = 0;
+    const float* q = args.q + size_t(first_head + h) * head_dim + channel;
+#pragma unroll
+    for (int c = 0; c < kChunk; ++c) {
+      state.out[h][c] = 0;
+      const bool exists = h < heads && channel < head_dim;
+      state.q[h][c] = exists ? q[c] * args.scale : 0.0f;
+    }
+  }
+}
 
 // Attends to up to kBatch tokens of a page, `kTeams` apart.  `most` collects
 // the page's largest logit of this team.
@@ -255,19 +213,7 @@ __global__ void __launch_bounds__(kThreads)
   const int first_head = blockIdx.x * args.group + first_g;
 
   TeamState<kHeads> state;
-#pragma unroll
-  for (int h = 0; h < kHeads; ++h) {
-    state.largest[h] = kLowest;
-    state.sum[h] = 0;
-#pragma unroll
-    for (int c = 0; c < kChunk; ++c) {
-      state.out[h][c] = 0;
-      state.q[h][c] = h < heads && has_channels
-                          ? args.q[size_t(first_head + h) * head_dim +
-                                   channel + c] * args.scale
-                          : 0.0f;
-    }
-  }
+  StartTeam(args, first_head, heads, channel, state);
 
   const int pages_of_split = (table.pages + gridDim.y - 1) / gridDim.y;
   const int begin = blockIdx.y * pages_of_split;
@@ -370,32 +316,6 @@ void LaunchForHeadDim(const DecodeAttention& args, const CudaLaunch& launch) {
   return LaunchForGroup<T, 32>(args, launch);
 }
 
-// Tables are in device memory: only what the host can see is checked.
-absl::Status CheckLaunch(const DecodeAttention& args,
-                         const CudaLaunch& launch) {
-  const SlotMemory& memory = args.memory;
-  if (memory.head_dim <= 0 || memory.head_dim % 16 != 0 ||
-      memory.head_dim > kKernelHeadDimMax || args.group <= 0 ||
-      args.group > kKernelGroupMax || args.kv_heads < 0) {
-    return absl::InvalidArgumentError("attention shape");
-  }
-  if (memory.v_offset % 16 != 0 || memory.slot_stride % 16 != 0) {
-    return absl::InvalidArgumentError("slots must be aligned to 16 bytes");
-  }
-  if (launch.splits < 1 || launch.splits > 65535 ||
-      (launch.splits > 1 && launch.workspace == nullptr)) {
-    return absl::InvalidArgumentError("splits need a workspace");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status LaunchStatus() {
-  const cudaError_t error = cudaGetLastError();
-  if (error == cudaSuccess) return absl::OkStatus();
-  return absl::InternalError(std::string("attention kernel: ") +
-                             cudaGetErrorString(error));
-}
-
 }  // namespace
 
 int CudaSplits(int kv_heads, int group, int pages, int multiprocessors) {
@@ -423,20 +343,6 @@ absl::Status DecodeAttentionCuda(const DecodeAttention& device_args,
   MergeKernel<<<device_args.kv_heads * device_args.group, kThreads, 0,
                 static_cast<cudaStream_t>(launch.stream)>>>(
       device_args, static_cast<const float*>(launch.workspace), launch.splits);
-  return LaunchStatus();
-}
-
-absl::Status DecodeAttentionCudaRef(const DecodeAttention& device_args,
-                                    const CudaLaunch& launch) {
-  absl::Status status = CheckLaunch(device_args, launch);
-  if (!status.ok() || device_args.kv_heads == 0) return status;
-  const int heads = device_args.kv_heads * device_args.group;
-  const auto stream = static_cast<cudaStream_t>(launch.stream);
-  if (device_args.memory.type == KvType::kF16) {
-    ReferenceKernel<__half><<<heads, 1, 0, stream>>>(device_args);
-  } else {
-    ReferenceKernel<__nv_bfloat16><<<heads, 1, 0, stream>>>(device_args);
-  }
   return LaunchStatus();
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "gtest/gtest.h"
-#include "kernels/attention.h"
+#include "kernels/isa.h"
 
 namespace forecache {
 
