@@ -77,7 +77,7 @@ TEST_P(ExactScoresTest, MatchesTheSpecification) {
 // The page_max of an attention over the same keys is the same number.
 TEST_P(ExactScoresTest, AreTheLargestLogitsOfDecodeAttention) {
   const KeyPlane plane(score_case());
-  if (plane.shape.tokens == 0) GTEST_SKIP() << "no pages";
+  if (plane.shape.tokens == 0) return;  // no pages, nothing to compare
   const int head_dim = plane.shape.head_dim;
   const int pages = (plane.shape.tokens + 15) / 16;
   // The plane again, as pages whose values are their keys.
