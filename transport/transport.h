@@ -25,6 +25,8 @@ class Endpoint;
 // Receives what peers send.  Every call comes from inside Progress(), on the
 // thread that owns the Transport; it must not block, and must not call
 // Progress() itself.
+//
+// Threads: called on the thread that owns the Transport.
 class MessageHandler {
  public:
   virtual ~MessageHandler() = default;
@@ -44,6 +46,8 @@ class MessageHandler {
 //
 // Lifetime: the memory must outlive the region, the region the Transport's
 // last operation on it; destroy it before its Transport.
+//
+// Threads: used by the Transport's thread only.
 class MemoryRegion {
  public:
   virtual ~MemoryRegion() = default;

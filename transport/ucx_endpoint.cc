@@ -58,7 +58,16 @@ int UcxOperations::RunDones() {
     ++count;
   }
   running_.clear();
-  return count;
+  auto orphans = std::exchange(orphans_, {});
+  for (auto& [done, why] : orphans) done(why);
+  return count + orphans.size();
+}
+
+void UcxOperations::Orphan(UcxEndpoint* endpoint, const absl::Status& why) {
+  for (UcxOperation& operation : storage_) {
+    if (operation.endpoint != endpoint || !operation.done) continue;
+    orphans_.emplace_back(std::exchange(operation.done, nullptr), why);
+  }
 }
 
 void UcxOperations::CancelAll() {
@@ -256,6 +265,7 @@ void UcxEndpoint::SendBye() {
 }
 
 void UcxEndpoint::StartClose() {
+  close_started_ = Clock::Real()->Now();
   if (ep_ == nullptr) return;
   ucp_request_param_t param = {};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;

@@ -9,6 +9,7 @@
 #include <deque>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/limits.h"
@@ -39,12 +40,14 @@ class UcxOperations {
   // Starting it failed: as if it had never been.
   void Abandon(UcxOperation* operation);
   void End(UcxOperation* operation, ucs_status_t result);
-  bool HasEnded() const { return !ended_.empty(); }
+  bool HasEnded() const { return !ended_.empty() || !orphans_.empty(); }
   // Calls the dones of what ended.  Returns how many.
   int RunDones();
+  // Ends for their callers what is under way to `endpoint`; for UCX it may
+  // never end.
+  void Orphan(UcxEndpoint* endpoint, const absl::Status& why);
   // Ends everything under way.  Only when UCX can't touch it any more.
   void CancelAll();
-  size_t under_way() const { return storage_.size() - free_.size(); }
 
  private:
   void Release(UcxOperation* operation);
@@ -53,6 +56,7 @@ class UcxOperations {
   std::vector<UcxOperation*> free_;
   std::vector<UcxOperation*> ended_;
   std::vector<UcxOperation*> running_;
+  std::vector<std::pair<Endpoint::Done, absl::Status>> orphans_;
 };
 
 // Threads: the transport's thread.
@@ -74,14 +78,17 @@ class UcxEndpoint : public Endpoint {
   absl::Status Open(ucp_worker_h worker, const std::string& local_address,
                     ucp_err_handler_cb_t failed);
   void SendBye();
-  // Starts to close by force: operations under way end soon.
+  // Starts to close by force: operations under way end soon, but for those
+  // that wait in a dead peer's full queue.
   void StartClose();
+  Nanos close_started() const { return close_started_; }
   // True when UCX is done with a close, and all operations ended.
   bool Buried();
 
   // The first failure counts, and lists the endpoint in `failed`.
   void MarkFailed(const absl::Status& why);
   const absl::Status& failure() const { return failure_; }
+  bool orphaned = false;  // what was under way has ended for its callers
   bool closing() const { return closing_; }
   void MarkClosing() { closing_ = true; }
 
@@ -115,6 +122,7 @@ class UcxEndpoint : public Endpoint {
   void* close_request_ = nullptr;
   absl::Status failure_;
   bool closing_ = false;
+  Nanos close_started_ = 0;
   int under_way_ = 0;
   std::unordered_map<std::string, RemoteRegion> regions_;
   mutable std::string transport_name_;

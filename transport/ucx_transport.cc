@@ -26,8 +26,12 @@ constexpr int kProgressRounds = 16;  // of UCX in one Progress
 constexpr Nanos kEndTimeout = 2 * kSecond;
 // A send that waits for room in a peer's shared queue gives no event when the
 // room comes: Wait then looks again this often.
+// The queue of a dead peer stays full for ever, hence the back-off.
 constexpr Nanos kFullQueuePause = 20 * kMicrosecond;
+constexpr int kFullQueueDoublings = 6;
 constexpr int kBusyWaitsMax = 3;
+// How long a close may take before callers get their buffers back.
+constexpr Nanos kCloseTimeout = 2 * kSecond;
 
 }  // namespace
 
@@ -170,10 +174,25 @@ int UcxTransport::Sweep() {
   for (; closes_started_ < retired_.size(); ++closes_started_, ++events) {
     retired_[closes_started_]->StartClose();
   }
+  if (retired_.empty()) return events;
   std::erase_if(retired_, [](const auto& endpoint) {
     return endpoint->Buried();
   });
   closes_started_ = retired_.size();
+  const Nanos now = Clock::Real()->Now();
+  for (auto& endpoint : retired_) {
+    if (endpoint->orphaned || now < endpoint->close_started() + kCloseTimeout) {
+      continue;
+    }
+    LogWarning("ucx does not end what was under way to a closed peer",
+               {{"peer", endpoint->PeerName()}});
+    endpoint->orphaned = true;
+    operations_.Orphan(endpoint.get(),
+                       endpoint->failure().ok()
+                           ? absl::CancelledError("endpoint closed")
+                           : endpoint->failure());
+    ++events;
+  }
   return events;
 }
 
@@ -303,13 +322,17 @@ void UcxTransport::Wait(Nanos timeout) {
       closes_started_ < retired_.size()) {
     return;
   }
+  // Their deadlines are Progress's business.
+  if (!retired_.empty()) timeout = std::min(timeout, kCloseTimeout / 20);
   pollfd fds[] = {{wake_fd_, POLLIN, 0}, {worker_fd_, POLLIN, 0}};
   int watched = 2;
   if (ucp_worker_arm(worker_) != UCS_OK) {
     // Something is there for Progress; or Progress found nothing, again and
     // again, and a full queue is what keeps UCX from arming.
     if (++busy_waits_ < kBusyWaitsMax) return;
-    timeout = std::min(timeout, kFullQueuePause);
+    const int doublings =
+        std::min(busy_waits_ - kBusyWaitsMax, kFullQueueDoublings);
+    timeout = std::min(timeout, kFullQueuePause << doublings);
     watched = 1;
   }
   const timespec limit = {timeout / kSecond, timeout % kSecond};
