@@ -46,9 +46,10 @@ bool DataPlane::RunPush() {
   if (fetch.packed_buffer < 0) {
     if (!push_buffers_.Available()) return false;
     fetch.packed_buffer = push_buffers_.Take();
-    fetch.packed = store_->Gather(
-        fetch.session, fetch.layer, std::span(fetch.entries).subspan(fetch.next),
-        &gatherer_, push_buffers_.At(fetch.packed_buffer));
+    fetch.packed =
+        store_->Gather(fetch.session, fetch.layer,
+                       std::span(fetch.entries).subspan(fetch.next),
+                       &gatherer_, push_buffers_.At(fetch.packed_buffer));
   }
   absl::Status sent = SendPush(fetch);
   if (absl::IsResourceExhausted(sent)) return false;  // later, as it is

@@ -26,8 +26,9 @@ absl::Status KvGeometry::Validate() const {
         absl::StrCat("head_dim is ", head_dim, ", must be a multiple of 16"));
   }
   if (type != KvType::kF16 && type != KvType::kBF16) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "kv_type is ", static_cast<int>(type), ", must be 1 (f16) or 2 (bf16)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("kv_type is ", static_cast<int>(type),
+                     ", must be 1 (f16) or 2 (bf16)"));
   }
   return absl::OkStatus();
 }

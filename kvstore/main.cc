@@ -15,7 +15,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/status.h"
-#include "kernels/attention.h"
+#include "kernels/block_scores.h"
 #include "kvstore/data_plane.h"
 #include "kvstore/store.h"
 #include "kvstore/store_flags.h"

@@ -102,7 +102,9 @@ class Segment : public SegmentView {
     // Not held when another has it.
     explicit SealClaim(Segment* segment)
         : segment_(segment->sealing_.exchange(true) ? nullptr : segment) {}
-    SealClaim(SealClaim&& other) noexcept { std::swap(segment_, other.segment_); }
+    SealClaim(SealClaim&& other) noexcept {
+      std::swap(segment_, other.segment_);
+    }
     SealClaim& operator=(SealClaim&& other) noexcept {
       std::swap(segment_, other.segment_);
       return *this;

@@ -29,48 +29,79 @@ Counter* MessagesRefused(Metrics* metrics, const std::string& why) {
 }  // namespace
 
 StoreMetrics::StoreMetrics(Metrics* metrics) {
-  auto counter = [&](const std::string& name, const std::string& help) {
-    return metrics->AddCounter("forecache_store_" + name + "_total", help);
-  };
-  auto gauge = [&](const std::string& name, const std::string& help) {
-    return metrics->AddGauge("forecache_store_" + name, help);
-  };
-  auto seconds = [&](const std::string& name, const std::string& help) {
-    return metrics->AddHistogram("forecache_store_" + name + "_seconds", help,
-                                 LatencyBounds());
-  };
-  blocks_put = counter("blocks_put", "Blocks (K and V) that workers put.");
-  blocks_pushed = counter("blocks_pushed", "Blocks sent to workers.");
-  bytes_pushed = counter("pushed_bytes", "K and V bytes sent to workers.");
+  blocks_put = metrics->AddCounter(
+      "forecache_store_blocks_put_total",
+      "Blocks (K and V) that workers put.");
+  blocks_pushed = metrics->AddCounter(
+      "forecache_store_blocks_pushed_total",
+      "Blocks sent to workers.");
+  bytes_pushed = metrics->AddCounter(
+      "forecache_store_pushed_bytes_total",
+      "K and V bytes sent to workers.");
+  probes = metrics->AddCounter(
+      "forecache_store_probes_total",
+      "Probes answered.");
+  probe_key_bytes = metrics->AddCounter(
+      "forecache_store_probe_key_bytes_total",
+      "Bytes of 16-bit keys that probes covered.");
+  probe_seconds = metrics->AddHistogram(
+      "forecache_store_probe_seconds",
+      "Time to score one probe.", LatencyBounds());
+  fetch_seconds = metrics->AddHistogram(
+      "forecache_store_fetch_seconds",
+      "Time from a fetch's arrival to its last push.", LatencyBounds());
+  dram_bytes = metrics->AddGauge(
+      "forecache_store_dram_used_bytes",
+      "Arena bytes in use.");
+  dram_capacity_bytes = metrics->AddGauge(
+      "forecache_store_dram_capacity_bytes",
+      "The arena's size.");
+  AddState(metrics);
+  AddRefusals(metrics);
+}
+
+void StoreMetrics::AddState(Metrics* metrics) {
+  sessions = metrics->AddGauge(
+      "forecache_store_sessions",
+      "Sessions that are open.");
+  segments = metrics->AddGauge(
+      "forecache_store_segments",
+      "Sealed segments in the index.");
+  open_segments = metrics->AddGauge(
+      "forecache_store_open_segments",
+      "Segments that are not sealed yet.");
+  sessions_opened = metrics->AddCounter(
+      "forecache_store_sessions_opened_total",
+      "Sessions opened.");
+  sessions_expired = metrics->AddCounter(
+      "forecache_store_sessions_expired_total",
+      "Sessions that ended by being idle.");
+  segments_sealed = metrics->AddCounter(
+      "forecache_store_segments_sealed_total",
+      "Segments sealed and kept.");
+  segments_deduplicated = metrics->AddCounter(
+      "forecache_store_segments_deduplicated_total",
+      "Segments sealed that were held already.");
+  segments_evicted = metrics->AddCounter(
+      "forecache_store_segments_evicted_total",
+      "Segments evicted to make room.");
+  segments_dropped = metrics->AddCounter(
+      "forecache_store_segments_dropped_total",
+      "Segments dropped because of a damaged block.");
+  prefix_lookups = metrics->AddCounter(
+      "forecache_store_prefix_lookups_total",
+      "Prompts whose cached prefix was looked up.");
+  prefix_tokens_asked = metrics->AddCounter(
+      "forecache_store_prefix_tokens_asked_total",
+      "Tokens of those prompts.");
+  prefix_tokens_hit = metrics->AddCounter(
+      "forecache_store_prefix_tokens_hit_total",
+      "Tokens of those prompts that were held.");
+}
+
+void StoreMetrics::AddRefusals(Metrics* metrics) {
   blocks_refused_put = BlocksRefused(metrics, "arrival");
   blocks_refused_read = BlocksRefused(metrics, "read");
-  probes = counter("probes", "Probes answered.");
-  probe_key_bytes =
-      counter("probe_key_bytes", "Bytes of 16-bit keys that probes covered.");
-  probe_seconds = seconds("probe", "Time to score one probe.");
-  fetch_seconds =
-      seconds("fetch", "Time from a fetch's arrival to its last push's start.");
-  dram_bytes = gauge("dram_used_bytes", "Arena bytes in use.");
-  dram_capacity_bytes = gauge("dram_capacity_bytes", "The arena's size.");
-  sessions = gauge("sessions", "Sessions that are open.");
-  segments = gauge("segments", "Sealed segments in the index.");
-  open_segments = gauge("open_segments", "Segments that are not sealed yet.");
-  sessions_opened = counter("sessions_opened", "Sessions opened.");
-  sessions_expired =
-      counter("sessions_expired", "Sessions that ended by being idle.");
-  segments_sealed = counter("segments_sealed", "Segments sealed and kept.");
-  segments_deduplicated =
-      counter("segments_deduplicated", "Segments sealed that were held.");
-  segments_evicted =
-      counter("segments_evicted", "Segments evicted to make room.");
-  segments_dropped = counter(
-      "segments_dropped", "Segments dropped because of a damaged block.");
-  prefix_lookups =
-      counter("prefix_lookups", "Prompts whose cached prefix was looked up.");
-  prefix_tokens_asked =
-      counter("prefix_tokens_asked", "Tokens of those prompts.");
-  prefix_tokens_hit =
-      counter("prefix_tokens_hit", "Tokens of those prompts that were held.");
   refused_malformed = MessagesRefused(metrics, "malformed");
   refused_version = MessagesRefused(metrics, "version");
   refused_epoch = MessagesRefused(metrics, "epoch");

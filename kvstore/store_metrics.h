@@ -42,6 +42,10 @@ struct StoreMetrics {
   Counter* refused_request;   // a field outside its limit
   Counter* refused_damaged;   // the payload's checksum does not match
   Counter* refused_busy;      // a queue or a pool was full
+
+ private:
+  void AddState(Metrics* metrics);
+  void AddRefusals(Metrics* metrics);
 };
 
 }  // namespace forecache

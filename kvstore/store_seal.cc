@@ -60,7 +60,7 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
   absl::MutexLock lock(&mu_);
   Session* session = sessions_.Find(sealing.session_id, clock_->Now());
   if (session == nullptr) {
-    return absl::NotFoundError("the session ended while its segment was sealed");
+    return absl::NotFoundError("the session ended during the seal");
   }
   if ((*session->segments)[sealing.number].sealed()) {
     return SealResult{sealing.id, true};  // by a request that came first

@@ -7,7 +7,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/status.h"
-#include "kernels/attention.h"
+#include "kernels/block_scores.h"
 #include "kvstore/wire.h"
 
 namespace forecache {

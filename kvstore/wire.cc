@@ -70,8 +70,8 @@ absl::StatusOr<Message> Parse(ByteView header, ByteView payload) {
   message.body = header.subspan(sizeof(WireHeader));
   message.payload = payload;
   if (fields.body_bytes != message.body.size()) {
-    return Refuse(absl::StrCat("body_bytes is ", fields.body_bytes, ", body has ",
-                               message.body.size()));
+    return Refuse(absl::StrCat("body_bytes is ", fields.body_bytes,
+                               ", body has ", message.body.size()));
   }
   if (HeaderCrc(fields, message.body) != fields.header_crc) {
     return Refuse("header_crc does not match");

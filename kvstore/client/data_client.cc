@@ -56,19 +56,16 @@ DataClient::~DataClient() {
 
 absl::Status DataClient::Connect(const std::string& address, uint32_t epoch,
                                  Done done) {
-  FC_CHECK(impl_->endpoint == nullptr) << "connected already";
+  impl_->Disconnect(absl::UnavailableError("the worker connects anew"));
   auto endpoint = impl_->transport->Connect(address);
   if (!endpoint.ok()) return endpoint.status();
   impl_->endpoint = *endpoint;
   impl_->epoch = epoch;
-  Request* request = impl_->requests.Start();
-  if (request == nullptr) {
-    return absl::ResourceExhaustedError("too many requests under way");
-  }
-  request->kind = RequestKind::kHello;
-  request->done = std::move(done);
-  request->deadline = impl_->clock->Now() + kConnectTimeout;
-  return impl_->Send(request, HeaderFor(MessageType::kHello, {}), {});
+  auto request = impl_->Begin(RequestKind::kHello, {}, 0);
+  if (!request.ok()) return request.status();
+  (*request)->done = std::move(done);
+  (*request)->deadline = impl_->clock->Now() + kConnectTimeout;
+  return impl_->Send(*request, HeaderFor(MessageType::kHello, {}), {});
 }
 
 absl::Status DataClient::PutBlocks(const SessionHandle& session, int layer,

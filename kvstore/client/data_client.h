@@ -30,7 +30,9 @@ struct SessionHandle {
   KvGeometry geometry;
 };
 
-// Takes the blocks of a fetch.  Called inside Progress().
+// Takes the blocks of a fetch.
+//
+// Threads: called on the client's thread, inside Progress() or Cancel().
 class BlockSink {
  public:
   virtual ~BlockSink() = default;
@@ -64,8 +66,8 @@ struct DataClientCounters {
 };
 
 // Every call returns kResourceExhausted when kRequestsInFlightMax requests are
-// under way, kUnavailable without a connection, and kInvalidArgument for a field
-// outside its limit; then no callback is called.
+// under way, kUnavailable without a connection, and kInvalidArgument for a
+// field outside its limit; then no callback is called.
 //
 // Callbacks may start and cancel requests, but must not destroy the client.
 //
@@ -84,7 +86,8 @@ class DataClient : public MessageHandler {
 
   // Connects to a store and says hello; `done` tells whether it answered, with
   // kDeadlineExceeded after kConnectTimeout, and with kFailedPrecondition when
-  // it has another wire version or epoch.
+  // it has another wire version or epoch.  A connection that is there is closed
+  // first; its requests end with kUnavailable.
   absl::Status Connect(const std::string& address, uint32_t epoch, Done done);
 
   // Puts whole blocks [first_block, first_block + block_count) of one layer.
@@ -106,8 +109,8 @@ class DataClient : public MessageHandler {
   absl::Status Probe(const SessionHandle& session, int layer, int blocks,
                      float scale, std::span<const float> q, ProbeDone done);
 
-  // Forgets a fetch that is under way: blocks of it that arrive later are dropped.  Its sink and
-  // `done` hear kCancelled inside this call.
+  // Forgets a fetch that is under way: blocks of it that arrive later are
+  // dropped.  Its sink and `done` hear kCancelled inside this call.
   void Cancel(uint64_t request_id);
 
   // Moves messages and ends what is past its deadline.  Returns events.

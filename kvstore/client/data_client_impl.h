@@ -37,6 +37,8 @@ struct DataClient::Impl {
   // request of that id: nothing.
   void Fail(uint64_t id, const absl::Status& why);
   void FailAll(const absl::Status& why);
+  // Closes the connection, if there is one, and fails what is under way.
+  void Disconnect(const absl::Status& why);
   // Ends what is past its deadline; returns how many.
   int EndLate();
 

@@ -280,6 +280,12 @@ void DataClient::Impl::FailAll(const absl::Status& why) {
   while (Request* oldest = requests.Oldest()) Fail(oldest->id, why);
 }
 
+void DataClient::Impl::Disconnect(const absl::Status& why) {
+  if (endpoint != nullptr) transport->Close(endpoint);
+  endpoint = nullptr;
+  FailAll(why);
+}
+
 int DataClient::Impl::EndLate() {
   int ended = 0;
   const Nanos now = clock->Now();

@@ -1,0 +1,116 @@
+// The data plane's messages, byte for byte: version 1.  A change here is a new
+// version (docs/WIRE.md).
+#include "kvstore/wire.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+
+namespace forecache::wire {
+namespace {
+
+std::string Hex(ByteView bytes) {
+  return absl::BytesToHexString(absl::string_view(
+      reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+// Every field another value, so that two that change places show.
+WireHeader Header(MessageType type) {
+  WireHeader header;
+  header.type = static_cast<uint16_t>(type);
+  header.epoch = 0x01020304;
+  header.request_id = 0x1112131415161718;
+  header.session_id = 0x2122232425262728;
+  header.session_key[0] = 0x3132333435363738;
+  header.session_key[1] = 0x4142434445464748;
+  return header;
+}
+
+std::string HexOf(MessageType type, ByteView body, ByteView payload,
+                  size_t checked) {
+  WireHeader header = Header(type);
+  DescribePayload(payload, checked, &header);
+  PackedHeader packed = Pack(header, body);
+  EXPECT_TRUE(Parse(packed.view(), payload).ok());
+  return Hex(packed.view());
+}
+
+TEST(WireGoldenTest, HeaderAlone) {
+  EXPECT_EQ(HexOf(MessageType::kHello, {}, {}, 0), 
+            "4643573101000100040302018588f48518171615141312112827262524232221"
+            "3837363534333231484746454443424100000000000000000000000000000000");
+}
+
+TEST(WireGoldenTest, PutBlocks) {
+  PutBlocksBody body{0x51, 0x52, 0x53, 0};
+  std::vector<std::byte> payload(24, std::byte{0xAB});
+  EXPECT_EQ(HexOf(MessageType::kPutBlocks, AsBytes(body), payload, 8),
+            "46435731010003000403020141ef5e2418171615141312112827262524232221"
+            "383736353433323148474645444342411800000010000000bb47d59808000000"
+            "51000000520000005300000000000000");
+}
+
+TEST(WireGoldenTest, Bodies) {
+  EXPECT_EQ(Hex(AsBytes(FetchBody{1, 2})), "0100000002000000");
+  EXPECT_EQ(Hex(AsBytes(FetchEntry{1, 2, 0, 3, 4})),
+            "01000000020000000300000004000000");
+  EXPECT_EQ(Hex(AsBytes(PushBody{1, 2, 1, 0})),
+            "01000000020000000100000000000000");
+  EXPECT_EQ(Hex(AsBytes(PushEntry{1, 2, 1, 3, 4, {5, 6}})),
+            "010000000200010003000000040000000500000006000000");
+  EXPECT_EQ(Hex(AsBytes(ProbeBody{1, 2, 0.125f, 0})),
+            "01000000020000000000003e00000000");
+  EXPECT_EQ(Hex(AsBytes(ProbeReplyBody{1, 2})), "0100000002000000");
+  EXPECT_EQ(Hex(AsBytes(ErrorBody{15, 0})), "0f00000000000000");
+}
+
+TEST(WireTest, ParseGivesBackWhatWasPacked) {
+  WireHeader header = Header(MessageType::kFetch);
+  FetchBody body{7, 0};
+  PackedHeader packed = Pack(header, AsBytes(body));
+  auto message = Parse(packed.view(), {});
+  ASSERT_TRUE(message.ok());
+  EXPECT_EQ(message->type(), MessageType::kFetch);
+  EXPECT_EQ(message->header.request_id, header.request_id);
+  EXPECT_EQ(message->header.session_key[1], header.session_key[1]);
+  EXPECT_EQ(BodyOf<FetchBody>(*message)->layer, 7);
+  EXPECT_FALSE(BodyOf<PushBody>(*message).ok());
+}
+
+TEST(WireTest, EveryFlippedBitIsRefused) {
+  ProbeBody body{1, 2, 3.0f, 0};
+  WireHeader header = Header(MessageType::kProbe);
+  std::vector<std::byte> payload(40, std::byte{1});
+  DescribePayload(payload, 40, &header);
+  const PackedHeader good = Pack(header, AsBytes(body));
+  for (size_t bit = 0; bit < good.size * 8; ++bit) {
+    PackedHeader bad = good;
+    bad.bytes[bit / 8] ^= std::byte{1} << (bit % 8);
+    auto message = Parse(bad.view(), payload);
+    ASSERT_FALSE(message.ok()) << bit;
+    bool version = bit / 8 == 4 || bit / 8 == 5;
+    EXPECT_EQ(absl::IsFailedPrecondition(message.status()), version) << bit;
+  }
+  for (size_t bit = 0; bit < payload.size() * 8; ++bit) {
+    std::vector<std::byte> bad = payload;
+    bad[bit / 8] ^= std::byte{1} << (bit % 8);
+    EXPECT_TRUE(absl::IsDataLoss(CheckPayload(*Parse(good.view(), bad))));
+  }
+}
+
+TEST(WireTest, EveryCutIsRefused) {
+  PackedHeader good = Pack(Header(MessageType::kPing), {});
+  for (size_t size = 0; size < good.size; ++size) {
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        Parse(good.view().first(size), {}).status()));
+  }
+  std::byte more{};
+  EXPECT_FALSE(Parse(good.view(), {&more, 1}).ok());
+}
+
+}  // namespace
+}  // namespace forecache::wire
