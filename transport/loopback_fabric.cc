@@ -97,6 +97,11 @@ std::shared_ptr<Inbox> Directory::Find(uint64_t id) {
   return found == inboxes_.end() ? nullptr : found->second;
 }
 
+uint64_t Directory::NextId() {
+  absl::MutexLock lock(&mutex_);
+  return next_id_++;
+}
+
 uint64_t Directory::AddRegion(MutableBytes bytes) {
   absl::MutexLock lock(&mutex_);
   regions_[next_id_] = bytes;

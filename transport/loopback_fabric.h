@@ -66,6 +66,7 @@ class Inbox {
 
 // One connection: side 0 connected to side 1.
 struct Link {
+  uint64_t id = 0;  // rises: what walks links by it is the same in each run
   std::shared_ptr<Inbox> inbox[2];  // [1] is null when nobody was there
   // Each is read and written by the thread of its side only.
   bool closed[2] = {false, false};
@@ -81,6 +82,8 @@ class Directory {
   std::shared_ptr<Inbox> Join();
   void Leave(uint64_t id);
   std::shared_ptr<Inbox> Find(uint64_t id);
+
+  uint64_t NextId();
 
   uint64_t AddRegion(MutableBytes bytes);
   void RemoveRegion(uint64_t id);

@@ -209,11 +209,12 @@ absl::StatusOr<Endpoint*> LoopbackTransport::Connect(
     return absl::InvalidArgumentError("not a loopback address");
   }
   auto link = std::make_shared<Link>();
+  link->id = Directory::Get()->NextId();
   link->inbox[0] = inbox_;
   link->inbox[1] = Directory::Get()->Find(id);
   auto endpoint = std::make_unique<LoopbackEndpoint>(link, 0);
   Endpoint* result = endpoint.get();
-  endpoints_[link.get()] = std::move(endpoint);
+  endpoints_[link->id] = std::move(endpoint);
   return result;
 }
 
@@ -231,7 +232,7 @@ void LoopbackTransport::Close(Endpoint* endpoint) {
 void LoopbackTransport::Remove(LoopbackEndpoint* endpoint,
                                const absl::Status& why) {
   endpoint->link()->closed[endpoint->side()] = true;
-  auto found = endpoints_.find(endpoint->link().get());
+  auto found = endpoints_.find(endpoint->link()->id);
   FC_CHECK(found != endpoints_.end()) << "not an endpoint of this transport";
   closed_.push_back(std::move(found->second));
   endpoints_.erase(found);
@@ -258,12 +259,12 @@ int LoopbackTransport::Progress() {
 
 int LoopbackTransport::Flush() {
   // Callbacks may connect and close: walk a copy of what has work.
-  std::vector<const Link*> busy;
+  std::vector<uint64_t> busy;  // links
   for (const auto& [link, endpoint] : endpoints_) {
     if (endpoint->HasWork()) busy.push_back(link);
   }
   int events = 0;
-  for (const Link* link : busy) {
+  for (uint64_t link : busy) {
     auto found = endpoints_.find(link);
     if (found != endpoints_.end()) events += found->second->Flush();
   }
@@ -273,7 +274,7 @@ int LoopbackTransport::Flush() {
 LoopbackTransport::LoopbackEndpoint* LoopbackTransport::Find(
     const std::shared_ptr<Link>& link, int side) {
   if (link->closed[side]) return nullptr;
-  auto& endpoint = endpoints_[link.get()];
+  auto& endpoint = endpoints_[link->id];
   if (endpoint == nullptr) {
     endpoint = std::make_unique<LoopbackEndpoint>(link, side);
   }
@@ -283,7 +284,7 @@ LoopbackTransport::LoopbackEndpoint* LoopbackTransport::Find(
 void LoopbackTransport::Deliver(Packet& packet) {
   // The end of a link that nothing came on is nobody's business.
   if (packet.kind == PacketKind::kClosed &&
-      endpoints_.count(packet.link.get()) == 0) {
+      endpoints_.count(packet.link->id) == 0) {
     packet.link->closed[packet.side] = true;
   }
   LoopbackEndpoint* endpoint = Find(packet.link, packet.side);

@@ -6,9 +6,10 @@
 #ifndef FORECACHE_TRANSPORT_LOOPBACK_TRANSPORT_H_
 #define FORECACHE_TRANSPORT_LOOPBACK_TRANSPORT_H_
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "transport/transport.h"
@@ -58,9 +59,7 @@ class LoopbackTransport : public Transport {
   std::shared_ptr<loopback_internal::Inbox> inbox_;
   MessageHandler* handler_ = nullptr;
   bool in_progress_ = false;
-  std::unordered_map<const loopback_internal::Link*,
-                     std::unique_ptr<LoopbackEndpoint>>
-      endpoints_;
+  std::map<uint64_t, std::unique_ptr<LoopbackEndpoint>> endpoints_;  // by link
   // Closed, but perhaps still on the stack: freed by the next Progress.
   std::vector<std::unique_ptr<LoopbackEndpoint>> closed_;
 };

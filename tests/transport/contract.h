@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "gtest/gtest.h"
 #include "tests/transport/testing.h"
+#include "transport/faulty_transport.h"
 #include "transport/loopback_transport.h"
 #include "transport/ucx_transport.h"
 
@@ -17,6 +18,15 @@ struct LoopbackMaker {
   static constexpr char kName[] = "Loopback";
   static std::unique_ptr<Transport> Make() {
     return std::make_unique<LoopbackTransport>();
+  }
+};
+
+// Without faults, the wrapper must not show.
+struct FaultyMaker {
+  static constexpr char kName[] = "Faulty";
+  static std::unique_ptr<Transport> Make() {
+    return std::make_unique<FaultyTransport>(
+        std::make_unique<LoopbackTransport>(), FaultOptions());
   }
 };
 
@@ -40,7 +50,8 @@ struct Tcp {
   static constexpr char kTransports[] = "tcp";
 };
 
-using Makers = testing::Types<LoopbackMaker, UcxMaker<Shm>, UcxMaker<Tcp>>;
+using Makers =
+    testing::Types<LoopbackMaker, FaultyMaker, UcxMaker<Shm>, UcxMaker<Tcp>>;
 
 struct MakerNames {
   template <typename Maker>
