@@ -40,7 +40,7 @@ std::string HexOf(MessageType type, ByteView body, ByteView payload,
 }
 
 TEST(WireGoldenTest, HeaderAlone) {
-  EXPECT_EQ(HexOf(MessageType::kHello, {}, {}, 0), 
+  EXPECT_EQ(HexOf(MessageType::kHello, {}, {}, 0),
             "4643573101000100040302018588f48518171615141312112827262524232221"
             "3837363534333231484746454443424100000000000000000000000000000000");
 }
