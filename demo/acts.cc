@@ -52,7 +52,8 @@ absl::StatusOr<Answer> Acts::Ask(v1::GenerateRequest request, bool show,
 
 v1::GenerateRequest Acts::Question(const Fact& fact, v1::Mode mode) const {
   v1::GenerateRequest request;
-  request.set_prompt(story_.text + fact.question);
+  request.set_prompt(story_.text);
+  request.set_question(fact.question);
   request.set_request_id("question");
   request.set_max_tokens(kAnswerTokens);
   request.add_stop("\n");

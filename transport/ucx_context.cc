@@ -36,7 +36,10 @@ constexpr Setting kSettings[] = {
     // A queue that is full when its reader dies can't be closed (UCX waits for
     // room in it): so let it hold more than a store has under way.
     {kShm, "MM_FIFO_SIZE", "512"},
-    // How soon a peer's death on the same host shows.
+    // The queue's elements each take a buffer of this pool when it starts.
+    // With no more than that in one allocation, UCX leaves some without: the
+    // peer then fails to attach to segment 0 ("shmat(shmid=0) failed").
+    {kShm, "MM_RX_BUFS_GROW", "1024"},
     // Left alone, UCX sends TCP messages of 256K in pieces of 8K that the
     // receiver collects: 1.4 GB/s, 3.1 by rendezvous.  On shared memory both
     // are as fast, and rendezvous copies once less where CMA is allowed.
@@ -44,6 +47,7 @@ constexpr Setting kSettings[] = {
     // One piece, and one system call, for what is below.
     {kTcp, "TX_SEG_SIZE", "64k"},
     {kTcp, "RX_SEG_SIZE", "128k"},
+    // How soon a peer's death on the same host shows.
     {kAny, "KEEPALIVE_INTERVAL", "1s"},
 };
 

@@ -18,6 +18,7 @@ struct Generator::Answer {
   Nanos first_token = 0;
   std::unique_ptr<Session> session;
   std::span<const float> logits;  // of what comes next
+  std::vector<int32_t> question;  // decoded before the answer
   std::vector<int32_t> forced;    // teacher forcing
   std::vector<std::string> stops;
   int max_tokens = 0;
@@ -83,6 +84,7 @@ absl::Status Generator::Prepare(const v1::GenerateRequest& request,
   } else {
     answer->max_tokens = static_cast<int>(request.max_tokens());
   }
+  answer->question = tokenizer_->Encode(request.question(), true);
   answer->stops.assign(request.stop().begin(), request.stop().end());
   std::erase(answer->stops, "");
   FC_ASSIGN_OR_RETURN(const SessionOptions options,
@@ -91,7 +93,8 @@ absl::Status Generator::Prepare(const v1::GenerateRequest& request,
   answer->predictor = options.predictor;
   FC_ASSIGN_OR_RETURN(answer->session,
                       Session::Open(parts_, options, std::move(prompt),
-                                    answer->max_tokens));
+                                    answer->max_tokens +
+                                        int(answer->question.size())));
   return absl::OkStatus();
 }
 
@@ -144,6 +147,9 @@ absl::Status Generator::EmitToken(const Sink& sink, Answer* answer) {
 }
 
 absl::Status Generator::DecodeAll(const Sink& sink, Answer* answer) {
+  for (const int32_t token : answer->question) {
+    FC_ASSIGN_OR_RETURN(answer->logits, answer->session->Decode(token));
+  }
   while (answer->finish_reason == nullptr) {
     FC_RETURN_IF_ERROR(EmitToken(sink, answer));
   }
@@ -160,6 +166,7 @@ void Generator::Summarise(Answer* answer, v1::Summary* summary) {
   const int context_blocks =
       (answer->prompt_tokens + kBlockTokens - 1) / kBlockTokens;
   summary->set_prompt_tokens(answer->prompt_tokens);
+  summary->set_question_tokens(static_cast<uint32_t>(answer->question.size()));
   summary->set_cached_tokens(session.cached_tokens());
   summary->set_decoded_tokens(answer->decoded);
   summary->set_context_blocks(context_blocks);

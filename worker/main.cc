@@ -52,6 +52,7 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(
 struct Daemon {
   WorkerOptions options;
   Metrics metrics;
+  int metrics_port = 0;
   std::unique_ptr<ModelRuntime> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ControlClient> control;
@@ -73,7 +74,11 @@ absl::Status LoadModel(Daemon* d) {
       d->model, LoadGgmlModel({.path = d->options.model,
                                .max_chunk_tokens = kPrefillChunkTokens,
                                .prefill_threads = d->options.prefill_threads,
-                               .decode_threads = d->options.decode_threads}));
+                               .decode_threads = d->options.decode_threads,
+                               .prefill_weights =
+                                   d->options.prefill_weights == "bf16"
+                                       ? PrefillWeights::kBf16
+                                       : PrefillWeights::kAsStored}));
   FC_ASSIGN_OR_RETURN(d->tokenizer, LoadTokenizer(d->options.model));
   const ModelConfig& config = d->model->config();
   d->parts.fingerprint = {.weights_digest = config.weights_digest,
@@ -163,13 +168,11 @@ absl::Status Serve(Daemon* d) {
         absl::StrCat("--listen: cannot listen on ", d->options.listen,
                      ": is the port in use? Port 0 takes a free one"));
   }
-  FC_ASSIGN_OR_RETURN(const int metrics_port,
-                      d->metrics.Serve(d->options.metrics));
   const auto with_port = [](const std::string& address, int port) {
     return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
   };
   const Ready ready{.grpc = with_port(d->options.listen, port),
-                    .metrics = with_port(d->options.metrics, metrics_port)};
+                    .metrics = with_port(d->options.metrics, d->metrics_port)};
   LogWarning("insecure: no encryption, no credentials",
              {{"listen", ready.grpc}});
   LogInfo("serving", {{"grpc", ready.grpc},
@@ -180,6 +183,7 @@ absl::Status Serve(Daemon* d) {
 
 absl::Status Start(Daemon* d) {
   FC_RETURN_IF_ERROR(CheckListen(d->options));
+  FC_ASSIGN_OR_RETURN(d->metrics_port, d->metrics.Serve(d->options.metrics));
   FC_RETURN_IF_ERROR(LoadModel(d));
   FC_RETURN_IF_ERROR(MakeArenas(d));
   FC_RETURN_IF_ERROR(ConnectStore(d));

@@ -37,7 +37,8 @@ OWNERS = (
     (r"grpc(pp)?/|.*\.grpc\.pb\.h", (
         "*_service.cc", "*_service.h", "*main.cc", "*/client/*", "*_client*",
         "demo/*", "bench/*", "tests/*")),
-    (r"(ggml|gguf|llama)[\w-]*\.h", ("worker/model/*",)),
+    (r"(ggml|gguf|llama)[\w-]*\.h",
+     ("worker/model/*", "tests/worker/model/*")),
     (r"isa-l", ("common/crc32c.cc",)),
     (r"prometheus/", ("common/metrics.cc",)),
     (r"(spdlog|fmt)/", ("common/log.cc",)),
