@@ -36,9 +36,10 @@ class MessageHandler {
   // stays valid until OnDisconnect names it.
   virtual void OnMessage(Endpoint* from, ByteView header, ByteView payload) = 0;
 
-  // The peer is gone.  `from` is invalid after this call.  Transports without
-  // error mode (same host) may never say so: deadlines and the control plane
-  // are what a caller relies on.
+  // The peer is gone.  `from` is invalid after this call; sends under way to it
+  // end with kUnavailable, before or soon after.  It may come late (a second on
+  // one host, longer when the network is silent): deadlines and the control
+  // plane are what a caller relies on.
   virtual void OnDisconnect(Endpoint* from, const absl::Status& why) = 0;
 };
 
@@ -117,7 +118,9 @@ class Transport {
   // Closes an endpoint of Connect or of OnMessage; allowed in callbacks.  Sends
   // under way end with kCancelled or normally, now or in a later Progress, and
   // at the latest when the Transport is destroyed: until its `done`, a payload
-  // must stay.  `endpoint` is invalid afterwards.
+  // must stay.  The peer may still get such a message, and damaged when the
+  // payload changed after a kCancelled: a checksum of the message's own tells.
+  // `endpoint` is invalid afterwards.
   virtual void Close(Endpoint* endpoint) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(

@@ -33,6 +33,10 @@ constexpr Setting kSettings[] = {
     // Without it UCX 1.13 drops shared memory from every endpoint that asks
     // to learn of its peer's death, and says nothing.
     {kShm, "MM_ERROR_HANDLING", "y"},
+    // A process that is killed while it writes into our shared queue leaves a
+    // hole there that we wait for ever at.  So what is large does not pass the
+    // queue: by rendezvous the receiver fetches it from the sender's memory.
+    {kAny, "RNDV_THRESH", "8k"},
     // A queue that is full when its reader dies can't be closed (UCX waits for
     // room in it): so let it hold more than a store has under way.
     {kShm, "MM_FIFO_SIZE", "512"},
@@ -40,13 +44,12 @@ constexpr Setting kSettings[] = {
     // With no more than that in one allocation, UCX leaves some without: the
     // peer then fails to attach to segment 0 ("shmat(shmid=0) failed").
     {kShm, "MM_RX_BUFS_GROW", "1024"},
-    // Left alone, UCX sends TCP messages of 256K in pieces of 8K that the
-    // receiver collects: 1.4 GB/s, 3.1 by rendezvous.  On shared memory both
-    // are as fast, and rendezvous copies once less where CMA is allowed.
-    {kAny, "RNDV_THRESH", "64k"},
-    // One piece, and one system call, for what is below.
-    {kTcp, "TX_SEG_SIZE", "64k"},
-    {kTcp, "RX_SEG_SIZE", "128k"},
+    // Pieces of 8K, as UCX would have it, halve TCP's rate.
+    {kTcp, "TX_SEG_SIZE", "256k"},
+    {kTcp, "RX_SEG_SIZE", "256k"},
+    // A copy more, but UCX 1.13 crashes when it closes an endpoint by force in
+    // the middle of a TCP send without one: it completes the request twice.
+    {kTcp, "ZCOPY_THRESH", "inf"},
     // How soon a peer's death on the same host shows.
     {kAny, "KEEPALIVE_INTERVAL", "1s"},
 };

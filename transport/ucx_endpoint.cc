@@ -96,6 +96,7 @@ UcxEndpoint::~UcxEndpoint() {
 
 absl::Status UcxEndpoint::Open(ucp_worker_h worker,
                                const std::string& local_address,
+                               bool tcp_rendezvous,
                                ucp_err_handler_cb_t failed) {
   ucp_ep_params_t params = {};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
@@ -108,6 +109,9 @@ absl::Status UcxEndpoint::Open(ucp_worker_h worker,
   params.err_handler.arg = this;
   FC_RETURN_IF_ERROR(FromUcs(ucp_ep_create(worker, &params, &ep_),
                              absl::StrCat("connecting to ", PeerName())));
+  if (!tcp_rendezvous && EndpointTransport(ep_) == "tcp") {
+    send_flags_ = UCP_AM_SEND_FLAG_EAGER;
+  }
   const ByteView address =
       std::as_bytes(std::span<const char>(local_address));
   return Start(FrameKind::kHello, {}, address, nullptr, UCP_AM_SEND_FLAG_EAGER);
@@ -135,7 +139,8 @@ absl::Status UcxEndpoint::Send(ByteView header, ByteView payload, Done done) {
         "message of ", header.size(), "+", payload.size(), " bytes"));
   }
   FC_RETURN_IF_ERROR(Admit());
-  return Start(FrameKind::kMessage, header, payload, std::move(done), 0);
+  return Start(FrameKind::kMessage, header, payload, std::move(done),
+               send_flags_);
 }
 
 absl::Status UcxEndpoint::Start(FrameKind kind, ByteView header,

@@ -76,7 +76,7 @@ class UcxEndpoint : public Endpoint {
   // Opens UCX's endpoint and sends the hello with `local_address`, which must
   // stay.  `failed` is called, from inside ucp_worker_progress, with this.
   absl::Status Open(ucp_worker_h worker, const std::string& local_address,
-                    ucp_err_handler_cb_t failed);
+                    bool tcp_rendezvous, ucp_err_handler_cb_t failed);
   void SendBye();
   // Starts to close by force: operations under way end soon, but for those
   // that wait in a dead peer's full queue.
@@ -121,6 +121,7 @@ class UcxEndpoint : public Endpoint {
   ucp_ep_h ep_ = nullptr;
   void* close_request_ = nullptr;
   absl::Status failure_;
+  uint32_t send_flags_ = 0;
   bool closing_ = false;
   Nanos close_started_ = 0;
   int under_way_ = 0;

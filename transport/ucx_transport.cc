@@ -38,6 +38,7 @@ constexpr Nanos kCloseTimeout = 2 * kSecond;
 absl::StatusOr<std::unique_ptr<Transport>> UcxTransport::Open(
     const UcxOptions& options) {
   std::unique_ptr<UcxTransport> transport(new UcxTransport);
+  transport->tcp_rendezvous_ = options.tcp_rendezvous;
   FC_ASSIGN_OR_RETURN(transport->context_, OpenContext(options));
   FC_RETURN_IF_ERROR(transport->OpenWorker());
   return transport;
@@ -130,7 +131,8 @@ absl::StatusOr<UcxEndpoint*> UcxTransport::OpenEndpoint(
       std::move(peer), address_.id, ++last_connection_, &operations_, &failed_);
   endpoint->peer_connection = peer_connection;
   const absl::Status opened =
-      endpoint->Open(worker_, packed_address_, &UcxTransport::OnEndpointError);
+      endpoint->Open(worker_, packed_address_, tcp_rendezvous_,
+                     &UcxTransport::OnEndpointError);
   UcxEndpoint* result = endpoint.get();
   if (!opened.ok()) {
     result->MarkClosing();

@@ -66,6 +66,7 @@ class UcxTransport : public Transport {
   int wake_fd_ = -1;
   std::atomic<bool> woken_{false};
   int busy_waits_ = 0;
+  bool tcp_rendezvous_ = false;
   bool in_progress_ = false;
   bool ending_ = false;
 

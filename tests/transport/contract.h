@@ -36,6 +36,7 @@ struct UcxMaker {
   static std::unique_ptr<Transport> Make() {
     UcxOptions options;
     options.transports = Kind::kTransports;
+    options.tcp_rendezvous = Kind::kRendezvous;
     auto transport = OpenUcxTransport(options);
     FC_CHECK_OK(transport.status());
     return *std::move(transport);
@@ -44,14 +45,21 @@ struct UcxMaker {
 struct Shm {
   static constexpr char kName[] = "UcxShm";
   static constexpr char kTransports[] = "all";
+  static constexpr bool kRendezvous = false;
 };
 struct Tcp {
   static constexpr char kName[] = "UcxTcp";
   static constexpr char kTransports[] = "tcp";
+  static constexpr bool kRendezvous = false;
+};
+struct TcpRendezvous {
+  static constexpr char kName[] = "UcxTcpRendezvous";
+  static constexpr char kTransports[] = "tcp";
+  static constexpr bool kRendezvous = true;
 };
 
-using Makers =
-    testing::Types<LoopbackMaker, FaultyMaker, UcxMaker<Shm>, UcxMaker<Tcp>>;
+using Makers = testing::Types<LoopbackMaker, FaultyMaker, UcxMaker<Shm>,
+                              UcxMaker<Tcp>, UcxMaker<TcpRendezvous>>;
 
 struct MakerNames {
   template <typename Maker>

@@ -115,6 +115,23 @@ TYPED_TEST(ContractTest, CloseEndsSendsUnderWay) {
   EXPECT_EQ(this->b_.heard.messages.back().header, "again");
 }
 
+TYPED_TEST(ContractTest, CloseEndsPutsUnderWay) {
+  Endpoint* to_b = this->Wired();
+  std::vector<std::byte> memory(1 << 20);
+  auto region = this->b_.transport->Register(memory);
+  ASSERT_TRUE(region.ok()) << region.status();
+  const std::string source(1 << 20, 'p');
+  int dones = 0;
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(to_b->Put(ToBytes(source), (*region)->RemoteKey(), 0,
+                          [&](const absl::Status&) { ++dones; }).ok());
+  }
+  this->a_.transport->Progress();
+  this->a_.transport->Close(to_b);
+  EXPECT_TRUE(Pump({&this->a_, &this->b_}, [&] { return dones == 50; }));
+  Settle({&this->a_, &this->b_});
+}
+
 TYPED_TEST(ContractTest, AHandlerMayCloseItsEndpoint) {
   Endpoint* to_b = this->ConnectAToB();
   this->b_.heard.on_message = [&](Endpoint* from, ByteView, ByteView) {
