@@ -28,18 +28,63 @@ fc_demo() {
     --story "$FC_ROOT/demo" --model "$FC_MODEL_PATH" "$@"
 }
 
+# The benches, by name: bench/NAME_bench.cc.
+fc_bench_names() {
+  (cd "$FC_ROOT/bench" && ls -- *_bench.cc) | sed 's/_bench\.cc$//'
+}
+
+fc_bench_help() {
+  cat <<HELP
+usage: ./forecache bench [NAME] [--smoke] [--json FILE] [--repeats N]
+
+Prints figures: median and best of interleaved repeats, beside what bounds
+them, with the CPU and the load average.  Without a name, all of them.
+
+  NAME: $(fc_bench_names | tr '\n' ' ')
+HELP
+}
+
+# Runs one bench.
+fc_bench_one() {  # NAME OPTIONS...
+  local name=$1 extra=()
+  shift
+  fc_build "//bench:${name}_bench" || return
+  if [[ $name == decode ]]; then
+    fc_build //kvstore:store //worker:worker
+    extra=(--bin-dir "$FC_ROOT/bazel-bin" --story "$FC_ROOT/demo")
+  fi
+  "$FC_ROOT/bazel-bin/bench/${name}_bench" --model "$FC_MODEL_PATH" \
+    "${extra[@]}" "$@"
+}
+
 fc_bench() {
-  local name=""
+  [[ ${1:-} == --help || ${1:-} == -h ]] && { fc_bench_help; exit 0; }
+  local name
   if (( $# )) && [[ $1 != --* ]]; then
     name=$1
     shift
+    [[ -f $FC_ROOT/bench/${name}_bench.cc ]] \
+      || fc_usage "no bench '$name'; there are: $(fc_bench_names | tr '\n' ' ')"
+    fc_setup
+    fc_bench_one "$name" "$@"
+    exit
   fi
+  # All of them: --json gets one object, a key for each.
+  local json="" options=() parts
+  while (( $# )); do
+    case $1 in
+      --json) json=${2:?--json needs a file}; shift 2 ;;
+      *) options+=("$1"); shift ;;
+    esac
+  done
   fc_setup
-  case $name in
-    "") fc_build //bench/... ; exec "$FC_ROOT/bazel-bin/bench/all" "$@" ;;
-    *)
-      [[ -f $FC_ROOT/bench/${name}_bench.cc ]] || fc_usage \
-        "no bench '$name'; there are: $(cd "$FC_ROOT/bench" && ls -- *_bench.cc | sed 's/_bench.cc//' | tr '\n' ' ')"
-      fc_run "//bench:${name}_bench" --model "$FC_MODEL_PATH" "$@" ;;
-  esac
+  parts=$(mktemp -d)
+  for name in $(fc_bench_names); do
+    fc_bench_one "$name" "${options[@]}" --json "$parts/$name.json" || exit
+  done
+  [[ -z $json ]] || python3 -c 'import json, pathlib, sys
+print(json.dumps({f.stem: json.loads(f.read_text())
+                  for f in sorted(pathlib.Path(sys.argv[1]).glob("*.json"))},
+                 indent=2))' "$parts" >"$json"
+  rm -r "$parts"
 }

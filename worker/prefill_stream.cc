@@ -24,7 +24,13 @@ PrefillStream::PrefillStream(const SessionHandle& session,
       tables_(geometry_.kv_heads) {}
 
 PrefillStream::~PrefillStream() {
-  data_plane_->Run([this] { *alive_ = false; });
+  // What is still on its way must not find a sink that is gone.
+  data_plane_->Run([this] {
+    *alive_ = false;
+    for (uint64_t request : requests_) {
+      if (request != 0) data_plane_->client()->Cancel(request);
+    }
+  });
 }
 
 void PrefillStream::Start(int layer, int blocks) {
@@ -55,7 +61,11 @@ void PrefillStream::Send(int layer, int blocks) {
       [this, alive = alive_, layer](const absl::Status& end) {
         if (*alive) End(layer, end);
       });
-  if (!request.ok()) End(layer, request.status());
+  if (!request.ok()) {
+    End(layer, request.status());
+    return;
+  }
+  requests_[layer % 2] = *request;
 }
 
 void PrefillStream::End(int layer, const absl::Status& status) {

@@ -72,7 +72,9 @@ class PrefillStream : public BlockSink {
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::vector<std::vector<int32_t>> slots_;
   std::vector<PageTable> tables_;
-  std::vector<wire::FetchEntry> entries_;  // data-plane thread
+  // Of the data-plane thread:
+  std::vector<wire::FetchEntry> entries_;
+  uint64_t requests_[2] = {0, 0};  // of each half; 0: none was sent
   mutable absl::Mutex mutex_;
   Half halves_[2] ABSL_GUARDED_BY(mutex_);
 };

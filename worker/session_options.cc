@@ -65,13 +65,15 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
   const double fraction = request.budget_fraction() > 0
                               ? request.budget_fraction()
                               : kBudgetFractionDefault;
-  // A context shorter than the floor is simply held whole.
   const int floor = budget.sinks + budget.recent + 1;
+  const bool asked =
+      request.budget_blocks() > 0 || request.budget_fraction() > 0;
   budget.blocks = request.budget_blocks() > 0
                       ? read(true, request.budget_blocks(), 0)
                       : static_cast<int>(context * fraction);
-  if (budget.blocks < floor && request.budget_blocks() == 0 &&
-      context <= floor) {
+  // The default gives way to the floor, and so does any share of a context
+  // that the floor holds whole; what was asked for and can't be is an error.
+  if (budget.blocks < floor && (!asked || context <= floor)) {
     budget.blocks = floor;
   }
   if (budget.blocks < floor) {

@@ -8,7 +8,7 @@
 namespace forecache::e2e {
 namespace {
 
-constexpr size_t kTextBytes = 7000;  // about 1,700 tokens
+constexpr size_t kTextBytes = 3500;  // about 850 tokens, 54 blocks
 
 using AnswerTest = DaemonTest;
 
@@ -33,7 +33,7 @@ TEST_F(AnswerTest, WholeBudgetSparseEqualsExact) {
   const auto exact = Generate(Request(text, v1::EXACT));
   ASSERT_TRUE(exact.ok()) << exact.status();
   auto request = Request(text, v1::SPARSE);
-  request.set_budget_fraction(1);
+  request.set_budget_blocks(64);  // with room for what is decoded
   const auto sparse = Generate(request);
   ASSERT_TRUE(sparse.ok()) << sparse.status();
   EXPECT_EQ(sparse->text, exact->text);
@@ -57,13 +57,13 @@ TEST_F(AnswerTest, SparseStaysWithinItsBudgetAndItsWords) {
 }
 
 TEST_F(AnswerTest, ArenaOfExactlyOneBudgetIsEnough) {
-  // 30 layers x 3 KV heads x 4 KiB x 64 blocks = 22.5 MiB.
-  StartBoth({}, {"--arena-mib", "23"});
+  // 30 layers x 3 KV heads x 4 KiB x 34 blocks = 11.95 MiB.
+  StartBoth({}, {"--arena-mib", "12"});
   auto request = Request(StoryText(kTextBytes), v1::SPARSE);
-  request.set_budget_blocks(64);
+  request.set_budget_blocks(34);
   const auto fits = Generate(request);
   EXPECT_TRUE(fits.ok()) << fits.status();
-  request.set_budget_blocks(66);
+  request.set_budget_blocks(35);
   const auto refused = Generate(request);
   EXPECT_TRUE(absl::IsResourceExhausted(refused.status()));
   EXPECT_NE(refused.status().message().find("--arena-mib"), std::string::npos)

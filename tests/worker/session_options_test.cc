@@ -16,7 +16,7 @@ TEST(SessionOptionsTest, DefaultIsASixteenthOfTheContext) {
 }
 
 TEST(SessionOptionsTest, ShortContextIsHeldWhole) {
-  for (int tokens : {1, 15, 16, 17, 80}) {
+  for (int tokens : {1, 15, 16, 17, 80, 1000}) {
     const auto options = ReadSessionOptions({}, tokens);
     ASSERT_TRUE(options.ok()) << tokens << ": " << options.status();
     EXPECT_EQ(options->prefetch.budget.blocks, 5);
