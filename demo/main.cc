@@ -66,7 +66,14 @@ absl::StatusOr<int> Play(const Options& options, const Story& story) {
               about.model().c_str(), about.layers(), about.query_heads(),
               about.kv_heads(), about.head_dim());
   Findings findings;
-  FC_RETURN_IF_ERROR(Acts(options, story, &client).Run(&findings));
+  const absl::Status acted = Acts(options, story, &client).Run(&findings);
+  if (!acted.ok()) {
+    std::fprintf(stderr, "\n-- end of the store's log --\n%s"
+                 "-- end of the worker's log --\n%s",
+                 processes.LogTail("store").c_str(),
+                 processes.LogTail("worker").c_str());
+    return acted;
+  }
   const double seconds =
       double(Clock::Real()->Now() - started) / double(kSecond);
   PrintTable(options, story, findings);

@@ -115,6 +115,10 @@ std::string Processes::LogPath(const std::string& name) const {
   return absl::StrCat(folder_, "/", name, ".log");
 }
 
+std::string Processes::LogTail(const std::string& name) const {
+  return Tail(LogPath(name));
+}
+
 absl::StatusOr<Daemon> Processes::Start(const std::string& name,
                                         const std::string& binary,
                                         std::vector<std::string> arguments) {
@@ -134,7 +138,7 @@ absl::StatusOr<Daemon> Processes::Start(const std::string& name,
   while (!std::filesystem::exists(ready)) {
     if (HasExited(pid) || clock->Now() > deadline) {
       return absl::UnavailableError(absl::StrCat(
-          "the ", name, " did not start:\n", Tail(LogPath(name))));
+          "the ", name, " did not start:\n", LogTail(name)));
     }
     clock->SleepFor(kPollInterval);
   }

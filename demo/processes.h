@@ -38,10 +38,11 @@ class Processes {
                                const std::string& binary,
                                std::vector<std::string> arguments);
 
-  // Where a daemon logs: for error messages.
-  std::string LogPath(const std::string& name) const;
+  // The end of a daemon's log: for error messages.
+  std::string LogTail(const std::string& name) const;
 
  private:
+  std::string LogPath(const std::string& name) const;
 
   std::string folder_;
   std::vector<Daemon> daemons_;

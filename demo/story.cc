@@ -81,6 +81,8 @@ absl::StatusOr<Story> LoadStory(const std::string& folder, int tokens) {
   }
   Story story;
   FC_ASSIGN_OR_RETURN(story.text, ReadFile(folder + "/text.txt"));
+  // The file's last line break is the file's; the text goes on without it.
+  if (absl::EndsWith(story.text, "\n")) story.text.pop_back();
   FC_ASSIGN_OR_RETURN(story.facts, ReadFacts(folder + "/facts.json"));
   FC_ASSIGN_OR_RETURN(story.continuation,
                       ReadFile(folder + "/continuation.txt"));
