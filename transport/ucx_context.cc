@@ -28,7 +28,7 @@ constexpr char kShm[] = "shm";
 constexpr char kTcp[] = "tcp";
 
 // UCX guesses from its own table of devices; these were measured (see
-// docs/BENCHMARKS.md, transport).
+// `./forecache bench transport`).
 constexpr Setting kSettings[] = {
     // Without it UCX 1.13 drops shared memory from every endpoint that asks
     // to learn of its peer's death, and says nothing.
