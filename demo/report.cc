@@ -21,7 +21,8 @@ constexpr double kWarmRatioMax = 0.2;
 // Everything the worker keeps of the context, for one unit of what there is.
 double Compression(const v1::Summary& s) {
   const double kept =
-      double(s.resident_bytes() + s.history_bytes() + s.table_bytes());
+      double(s.resident_bytes() + s.history_bytes() + s.tail_bytes() +
+             s.table_bytes());
   return kept > 0 ? double(s.context_bytes()) / kept : 0;
 }
 
@@ -95,6 +96,8 @@ void PrintTable(const Options& options, const Story& story,
       Format("%u of %u", s.budget_blocks(), s.context_blocks()));
   Row("resident KV in the worker", Mib(e.resident_bytes()),
       Mib(s.resident_bytes()));
+  Row("  and the tail's mean keys and values", Mib(e.tail_bytes()),
+      Mib(s.tail_bytes()));
   Row("  and predictor history, page tables",
       Mib(e.history_bytes() + e.table_bytes()),
       Mib(s.history_bytes() + s.table_bytes()));
@@ -112,6 +115,7 @@ void PrintTable(const Options& options, const Story& story,
   Row("  arrived in time", "-", Count(s.in_time()));
   Row("  late", "-", Count(s.late()));
   Row("  missed (wanted, not resident)", "-", Count(s.missed()));
+  Row("blocks corrected within the token", "-", Count(s.corrected()));
   Row("bytes on the wire a token", Format("%.0f", BytesPerToken(e)),
       Format("%.0f", BytesPerToken(s)));
   Row("first token, cold / warm",
@@ -188,11 +192,14 @@ absl::Status WriteJson(const Options& options, const Findings& f,
                     {"tokens_per_s", f.sparse.continuation.TokensPerSecond()},
                     {"resident_bytes", s.resident_bytes()},
                     {"history_bytes", s.history_bytes()},
+                    {"tail_bytes", s.tail_bytes()},
                     {"table_bytes", s.table_bytes()},
                     {"predicted", s.predicted()},
                     {"in_time", s.in_time()},
                     {"late", s.late()},
                     {"missed", s.missed()},
+                    {"corrected", s.corrected()},
+                    {"corrections_late", s.corrections_late()},
                     {"bytes_per_token", BytesPerToken(s)}};
   json["wrong_blocks"] = f.wrong_blocks;
   json["transport"] = s.transport();

@@ -178,6 +178,7 @@ void Generator::Summarise(Answer* answer, v1::Summary* summary) {
                              parts_.geometry().TokenBytes());
   summary->set_resident_bytes(memory.resident);
   summary->set_history_bytes(memory.history);
+  summary->set_tail_bytes(memory.tail);
   summary->set_table_bytes(memory.tables);
   summary->set_staging_bytes(size_t(parts_.staging->slots()) *
                              parts_.staging->slot_bytes());
@@ -186,6 +187,8 @@ void Generator::Summarise(Answer* answer, v1::Summary* summary) {
   summary->set_late(blocks.late);
   summary->set_missed(blocks.missed);
   summary->set_refused(blocks.refused);
+  summary->set_corrected(blocks.corrected);
+  summary->set_corrections_late(blocks.corrections_late);
   summary->set_wrong_blocks(session.Audit());
   summary->set_blocks_received(wire.blocks_received - before.blocks_received);
   summary->set_bytes_received(wire.bytes_received - before.bytes_received);

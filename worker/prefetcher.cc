@@ -47,7 +47,9 @@ Prefetcher::Prefetcher(const SessionHandle& session,
       options_(options),
       scale_(scale),
       predictor_(std::move(predictor)),
-      hindsight_(MakeHindsight(session.geometry)),
+      hindsight_(predictor_->Name() == "last"
+                     ? nullptr
+                     : MakeHindsight(session.geometry)),
       cache_(cache),
       data_plane_(data_plane),
       fault_(fault) {
@@ -126,8 +128,8 @@ void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
       const AttentionRow row{
           .probabilities = row_,
           .blocks = advanced.local.first_block + advanced.local.blocks};
-      CountMissed(advanced, head, row);
       predictor_->Observe(advanced.layer, head, row);
+      CountMissed(advanced, head, row);
     }
     if (!may_choose) continue;
     ChooseBlocks(advanced, head);
@@ -138,7 +140,8 @@ void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
       return;
     }
   }
-  history_bytes_ = predictor_->HistoryBytes() + hindsight_->HistoryBytes();
+  history_bytes_ = predictor_->HistoryBytes() +
+                   (hindsight_ == nullptr ? 0 : hindsight_->HistoryBytes());
   if (may_choose) StartFetch(advanced.layer, std::move(missing));
 }
 
@@ -173,13 +176,17 @@ void Prefetcher::CountMissed(const Advanced& advanced, int kv_head,
                              const AttentionRow& row) {
   // Missed: among the best of this very row, as many as the budget may choose,
   // and not resident when attention ran.
-  hindsight_->Observe(advanced.layer, kv_head, row);
+  Predictor* hindsight = predictor_.get();
+  if (hindsight_ != nullptr) {
+    hindsight = hindsight_.get();
+    hindsight->Observe(advanced.layer, kv_head, row);
+  }
   const Budget& budget = options_.budget;
   const int now = advanced.position / kBlockTokens;
   const int end = std::max(now - budget.recent, 0);
   const int first = std::min(budget.sinks, end);
   const int count = std::max(budget.blocks - first - (now - end) - 1, 0);
-  hindsight_->Predict(advanced.layer, kv_head, {first, end}, count, &choices_);
+  hindsight->Predict(advanced.layer, kv_head, {first, end}, count, &choices_);
   cache_->ReadyBlocks(advanced.layer, kv_head, &resident_);
   for (const BlockChoice& choice : choices_) {
     if (!std::binary_search(resident_.begin(), resident_.end(),
@@ -197,8 +204,9 @@ void Prefetcher::ChooseBlocks(const Advanced& advanced, int kv_head) {
   const int unstored = advanced.local.first_block;
   const int window = std::max(std::min(now - budget.recent, unstored), 0);
   const int sinks = std::min(budget.sinks, window);
-  const int count =
-      std::max(budget.blocks - sinks - (now - window) - 1, 0);
+  const int count = std::max(budget.blocks - sinks - (now - window) - 1 -
+                                 CorrectedBlocks(advanced.layer),
+                             0);
   predictor_->Predict(advanced.layer, kv_head, {sinks, window}, count,
                       &choices_);
   wanted_.clear();
@@ -248,11 +256,16 @@ void Prefetcher::SendFetch(int layer,
     Fail(Annotate(request.status(), "fetch"));
     return;
   }
-  // One fetch a layer and token: a short memory is enough for Cancel.
-  if (fetches_.size() >= 4 * gates_.size()) {
-    fetches_.erase(fetches_.begin(), fetches_.begin() + gates_.size());
+  Remember(*request);
+}
+
+void Prefetcher::Remember(uint64_t fetch) {
+  // Two fetches a layer and token: a short memory is enough for Cancel.
+  const size_t most = 4 * gates_.size();
+  if (fetches_.size() >= 2 * most) {
+    fetches_.erase(fetches_.begin(), fetches_.begin() + most);
   }
-  fetches_.push_back(*request);
+  fetches_.push_back(fetch);
 }
 
 void Prefetcher::OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
@@ -266,17 +279,24 @@ void Prefetcher::OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
 
 void Prefetcher::OnBlockFailed(int layer, const wire::FetchEntry& entry,
                                const absl::Status& why) {
-  if (!*alive_ || absl::IsCancelled(why)) return;
-  if (!absl::IsDataLoss(why) && !absl::IsNotFound(why)) return;
+  if (!BlockFailed(layer, entry, why)) return;
+  Gate& gate = *gates_[layer];
+  absl::MutexLock lock(&gate.mutex);
+  ++gate.failed;
+}
+
+// Whether the block is lost for good.
+bool Prefetcher::BlockFailed(int layer, const wire::FetchEntry& entry,
+                             const absl::Status& why) {
+  if (!*alive_ || absl::IsCancelled(why)) return false;
+  if (!absl::IsDataLoss(why) && !absl::IsNotFound(why)) return false;
   if (absl::IsDataLoss(why)) ++refused_;
   cache_->MarkLost(layer, entry);
   if (options_.late_policy == LatePolicy::kStrict) {
     Fail(Annotate(why, absl::StrCat("layer ", layer, ", KV head ",
                                     entry.kv_head, ", block ", entry.block)));
   }
-  Gate& gate = *gates_[layer];
-  absl::MutexLock lock(&gate.mutex);
-  ++gate.failed;
+  return true;
 }
 
 void Prefetcher::Fail(const absl::Status& why) {
@@ -284,6 +304,7 @@ void Prefetcher::Fail(const absl::Status& why) {
   for (auto& gate : gates_) {  // nobody must wait for what will not come
     absl::MutexLock lock(&gate->mutex);
     if (gate->turn != Turn::kAttention) gate->turn = Turn::kReady;
+    gate->correcting = false;
   }
 }
 
@@ -323,7 +344,8 @@ absl::Status Prefetcher::AwaitLayer(int layer) {
   const bool on_time = gate.turn == Turn::kReady && ahead;
   // Until the choice is made, nobody knows what is late: all of it will be.
   const int there = gate.turn == Turn::kFetching && ahead ? gate.arrived : 0;
-  if (gate.turn != Turn::kReady) {
+  if (gate.correcting) ++corrections_late_;
+  if (!gate.Settled()) {
     const absl::Condition settled(&gate, &Gate::Settled);
     if (options_.late_policy == LatePolicy::kStrict) {
       gate.mutex.Await(settled);  // requests end at their deadline
@@ -346,7 +368,9 @@ PrefetchCounters Prefetcher::counters() const {
           .in_time = in_time_,
           .late = late_,
           .missed = missed_,
-          .refused = refused_};
+          .refused = refused_,
+          .corrected = corrected_,
+          .corrections_late = corrections_late_};
 }
 
 size_t Prefetcher::gate_bytes() const {

@@ -41,6 +41,10 @@ struct Budget {
   int blocks = 0;  // of each (layer, KV head), sinks and recent included
   int sinks = 1;
   int recent = 3;  // blocks before the one being filled
+  // Of the chosen blocks, those that a correction chooses, some layers ahead,
+  // with an estimate of the very token's query; the others are chosen one
+  // token ahead.
+  int corrected = 0;
 };
 
 struct PrefetchOptions {
@@ -56,6 +60,8 @@ struct PrefetchCounters {
   uint64_t late = 0;
   uint64_t missed = 0;
   uint64_t refused = 0;  // failed their checksum: never used
+  uint64_t corrected = 0;         // fetched by corrections
+  uint64_t corrections_late = 0;  // corrections that attention waited for
 };
 
 // What attention learnt about the blocks that the store does not have yet.
@@ -83,6 +89,14 @@ class Prefetcher : public BlockSink {
   void Advance(int layer, int position, std::span<const float> query,
                LocalScores local);
 
+  // A few layers before `layer` is reached: fetches the best blocks for an
+  // estimate of its query at `position` that are not resident, at once.
+  // `local` is about the tokens before.  AwaitLayer waits for them too.
+  void Correct(int layer, int position, std::span<const float> query,
+               LocalScores local);
+  // How many blocks of the layer corrections choose.
+  int CorrectedBlocks(int layer) const;
+
   // After the prefill: waits until the first blocks of every layer are there.
   // They are a load, not a prediction: nothing is counted.
   absl::Status AwaitFirstBlocks();
@@ -107,6 +121,7 @@ class Prefetcher : public BlockSink {
     mutable absl::Mutex mutex;
     Turn turn ABSL_GUARDED_BY(mutex) = Turn::kReady;
     uint64_t round ABSL_GUARDED_BY(mutex) = 0;  // counts Advance calls
+    bool correcting ABSL_GUARDED_BY(mutex) = false;  // one is under way
     int requested ABSL_GUARDED_BY(mutex) = 0;
     int arrived ABSL_GUARDED_BY(mutex) = 0;
     int failed ABSL_GUARDED_BY(mutex) = 0;
@@ -114,7 +129,7 @@ class Prefetcher : public BlockSink {
     std::vector<wire::FetchEntry> held ABSL_GUARDED_BY(mutex);
 
     bool Settled() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-      return turn == Turn::kReady;
+      return turn == Turn::kReady && !correcting;
     }
     bool Chosen() const ABSL_SHARED_LOCKS_REQUIRED(mutex) {
       return turn == Turn::kReady || turn == Turn::kFetching;
@@ -129,7 +144,26 @@ class Prefetcher : public BlockSink {
     LocalScores local;
   };
 
+  // Takes the blocks of corrections: they are counted apart.
+  class CorrectionSink : public BlockSink {
+   public:
+    explicit CorrectionSink(Prefetcher* owner) : owner_(owner) {}
+    void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
+                 ByteView v) override;
+    void OnBlockFailed(int layer, const wire::FetchEntry& entry,
+                       const absl::Status& why) override;
+
+   private:
+    Prefetcher* const owner_;
+  };
+
   // All on the data-plane thread.
+  void StartCorrection(std::shared_ptr<Advanced> advanced);
+  void OnCorrection(const Advanced& advanced, const ProbeResult& probe);
+  void ChooseCorrections(const Advanced& advanced, int kv_head);
+  void EndCorrection(int layer);
+  bool BlockFailed(int layer, const wire::FetchEntry& entry,
+                   const absl::Status& why);
   void StartProbe(std::shared_ptr<Advanced> advanced);
   void OnProbe(const Advanced& advanced, const ProbeResult* probe);
   void BuildRow(const Advanced& advanced, const ProbeResult* probe,
@@ -140,6 +174,7 @@ class Prefetcher : public BlockSink {
   void ChooseBlocks(const Advanced& advanced, int kv_head);
   void StartFetch(int layer, std::vector<wire::FetchEntry> missing);
   void SendFetch(int layer, const std::vector<wire::FetchEntry>& missing);
+  void Remember(uint64_t fetch);
   void Fail(const absl::Status& why);
 
   // On the decode thread.
@@ -149,7 +184,8 @@ class Prefetcher : public BlockSink {
   const PrefetchOptions options_;
   const float scale_;
   const std::unique_ptr<Predictor> predictor_;
-  // What this token's own query would have chosen: for counting only.
+  // What this token's own query would have chosen: for counting only.  Null
+  // when the predictor itself says so.
   const std::unique_ptr<Predictor> hindsight_;
   ResidentCache* const cache_;
   DataPlaneThread* const data_plane_;
@@ -157,11 +193,13 @@ class Prefetcher : public BlockSink {
   std::vector<std::unique_ptr<Gate>> gates_;
   std::atomic<size_t> history_bytes_{0};
   std::atomic<uint64_t> predicted_{0}, in_time_{0}, late_{0}, missed_{0},
-      refused_{0};
+      refused_{0}, corrected_{0}, corrections_late_{0};
+  CorrectionSink correction_sink_{this};
   // False once the session has ended: late answers find nobody.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   // Scratch of the data-plane thread.
   std::vector<float> row_;
+  std::vector<float> means_;
   std::vector<BlockChoice> choices_;
   std::vector<int32_t> wanted_;
   std::vector<int32_t> resident_;

@@ -67,17 +67,45 @@ absl::Status ResidentCache::Retarget(int layer, int kv_head,
         head.lost.end()) {
       continue;
     }
-    FC_ASSIGN_OR_RETURN(SlotLease lease, Take());
-    head.pages.push_back({.block = block, .lease = lease});
-    missing->push_back({.block = static_cast<uint32_t>(block),
-                        .kv_head = static_cast<uint16_t>(kv_head),
-                        .slot = static_cast<uint32_t>(lease.slot),
-                        .generation = lease.generation});
+    FC_RETURN_IF_ERROR(AddPage(&head, kv_head, block, missing));
   }
-  std::inplace_merge(
-      head.pages.begin(), head.pages.begin() + kept, head.pages.end(),
-      [](const Page& a, const Page& b) { return a.block < b.block; });
+  Sort(&head, kept);
   return absl::OkStatus();
+}
+
+absl::Status ResidentCache::Extend(int layer, int kv_head,
+                                   std::span<const int32_t> blocks,
+                                   std::vector<wire::FetchEntry>* missing) {
+  Layer& at = *layers_[layer];
+  absl::MutexLock lock(&at.mutex);
+  Head& head = at.heads[kv_head];
+  const size_t before = head.pages.size();
+  for (int32_t block : blocks) {
+    FC_RETURN_IF_ERROR(AddPage(&head, kv_head, block, missing));
+  }
+  Sort(&head, before);
+  return absl::OkStatus();
+}
+
+absl::Status ResidentCache::AddPage(Head* head, int kv_head, int32_t block,
+                                    std::vector<wire::FetchEntry>* missing) {
+  FC_ASSIGN_OR_RETURN(SlotLease lease, Take());
+  head->pages.push_back({.block = block, .lease = lease});
+  missing->push_back({.block = static_cast<uint32_t>(block),
+                      .kv_head = static_cast<uint16_t>(kv_head),
+                      .slot = static_cast<uint32_t>(lease.slot),
+                      .generation = lease.generation});
+  return absl::OkStatus();
+}
+
+// The first `sorted` pages are in order already.
+void ResidentCache::Sort(Head* head, size_t sorted) {
+  const auto by_block = [](const Page& a, const Page& b) {
+    return a.block < b.block;
+  };
+  const auto middle = head->pages.begin() + sorted;
+  std::sort(middle, head->pages.end(), by_block);
+  std::inplace_merge(head->pages.begin(), middle, head->pages.end(), by_block);
 }
 
 bool ResidentCache::Fill(int layer, const wire::PushEntry& entry, ByteView k,
@@ -208,6 +236,16 @@ void ResidentCache::ReadyBlocks(int layer, int kv_head,
   }
   const Page& open = at.heads[kv_head].open;
   if (open.lease.slot >= 0) blocks->push_back(open.block);
+}
+
+void ResidentCache::HeldBlocks(int layer, int kv_head,
+                               std::vector<int32_t>* blocks) const {
+  const Layer& at = *layers_[layer];
+  absl::MutexLock lock(&at.mutex);
+  const Head& head = at.heads[kv_head];
+  blocks->assign(head.lost.begin(), head.lost.end());
+  for (const Page& page : head.pages) blocks->push_back(page.block);
+  std::sort(blocks->begin(), blocks->end());
 }
 
 int ResidentCache::Audit() const {

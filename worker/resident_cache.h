@@ -52,6 +52,11 @@ class ResidentCache {
                         std::span<const int32_t> wanted,
                         std::vector<wire::FetchEntry>* missing);
 
+  // Adds `blocks` (not held yet, any order) to the fetched pages of one head
+  // and appends them to `missing`.  kResourceExhausted as Retarget.
+  absl::Status Extend(int layer, int kv_head, std::span<const int32_t> blocks,
+                      std::vector<wire::FetchEntry>* missing);
+
   // A fetched block came.  False when nobody waits for it any more: its page
   // went, or its slot belongs to another block now.
   bool Fill(int layer, const wire::PushEntry& entry, ByteView k, ByteView v);
@@ -81,6 +86,9 @@ class ResidentCache {
   // Blocks of one head that are there, ascending, the open one included.
   void ReadyBlocks(int layer, int kv_head, std::vector<int32_t>* blocks) const;
 
+  // The same, with those on their way, and those that are lost.
+  void HeldBlocks(int layer, int kv_head, std::vector<int32_t>* blocks) const;
+
   // Checks every fetched page against the checksums it came with; returns how
   // many do not match.
   int Audit() const;
@@ -108,6 +116,10 @@ class ResidentCache {
     int open_tokens ABSL_GUARDED_BY(mutex) = 0;
   };
 
+  // Puts a page for `block`, which is not held, behind the others.
+  absl::Status AddPage(Head* head, int kv_head, int32_t block,
+                       std::vector<wire::FetchEntry>* missing);
+  static void Sort(Head* head, size_t sorted);
   absl::StatusOr<SlotLease> Take();
   void Release(const SlotLease& lease);
 

@@ -83,6 +83,7 @@ Session::Session(const WorkerParts& parts, const SessionOptions& options,
   stream_ = std::make_unique<PrefillStream>(opened.handle, parts.staging,
                                             parts.data_plane, &fault_);
   const KvGeometry& geometry = parts.geometry();
+  if (options.tail) tail_ = std::make_unique<TailCells>(geometry);
   lse_.resize(size_t(geometry.kv_heads) * geometry.group);
   last_queries_.resize(lse_.size() * geometry.head_dim * geometry.layers);
 }
@@ -171,6 +172,10 @@ absl::StatusOr<std::span<const float>> Session::AttendChunk(
                       std::move(slots));
   }
   if (position + n == prompt_tokens_) {
+    if (tail_ != nullptr) {
+      tail_->Take(layer, prompt_tokens_, *parts_.staging,
+                  stream_->Tables(layer, position + n));
+    }
     std::copy_n(qkv.q.data() + (n - 1) * row, row,
                 last_queries_.data() + layer * row);
     const int rest = (position + n) % kBlockTokens;
@@ -192,7 +197,8 @@ absl::Status Session::LoadFirstBlocks() {
     const float* query = last_queries_.data() + layer * row;
     cache_.BuildTables(layer, &tables_);
     prefetcher_->Advance(layer, prompt_tokens_ - 1, {query, row},
-                         ScoreLocal(layer, prompt_tokens_ - 1, query));
+                         ScoreLocal(tables_, layer, prompt_tokens_ - 1,
+                                    query));
   }
   return prefetcher_->AwaitFirstBlocks();
 }
@@ -221,6 +227,7 @@ absl::StatusOr<std::span<const float>> Session::Decode(int32_t token) {
 absl::StatusOr<std::span<const float>> Session::AttendToken(
     int layer, int position, const LayerQkv& qkv) {
   const KvGeometry& geometry = parts_.geometry();
+  CorrectAhead(layer, position, qkv);
   FC_RETURN_IF_ERROR(AwaitWriteBehind(layer, position));
   FC_RETURN_IF_ERROR(prefetcher_->AwaitLayer(layer));
   FC_RETURN_IF_ERROR(
@@ -235,13 +242,26 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
                       .tables = tables_.tables.data(),
                       .out = attention_.data(),
                       .lse = lse_.data()});
-  LocalScores local = ScoreLocal(layer, position, qkv.q.data());
+  if (tail_ != nullptr) {
+    tail_->Add(layer, qkv.q.data(), scale_, tables_, attention_, lse_);
+  }
+  LocalScores local =
+      ScoreLocal(tables_, layer, position, qkv.q.data());
   if (position % kBlockTokens == kBlockTokens - 1) {
     write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
                       cache_.CloseOpenBlock(layer));
   }
   prefetcher_->Advance(layer, position, qkv.q, std::move(local));
   return std::span<const float>(attention_);
+}
+
+void Session::CorrectAhead(int layer, int position, const LayerQkv& qkv) {
+  const int ahead = layer + kQueryAheadLayers;
+  if (qkv.q_ahead.empty() || prefetcher_->CorrectedBlocks(ahead) == 0) return;
+  cache_.BuildTables(ahead, &ahead_tables_);
+  prefetcher_->Correct(
+      ahead, position, qkv.q_ahead,
+      ScoreLocal(ahead_tables_, ahead, position - 1, qkv.q_ahead.data()));
 }
 
 // A block that the store has not acknowledged stays resident.  When it is
@@ -253,7 +273,8 @@ absl::Status Session::AwaitWriteBehind(int layer, int position) {
 
 // Scores of the blocks that the store cannot score: the ones it has not
 // acknowledged, which are at the end of the page tables.
-LocalScores Session::ScoreLocal(int layer, int position, const float* query) {
+LocalScores Session::ScoreLocal(const LayerTables& resident, int layer,
+                                int position, const float* query) {
   const KvGeometry& geometry = parts_.geometry();
   LocalScores local;
   local.first_block = write_behind_.Acknowledged(layer);
@@ -262,10 +283,10 @@ LocalScores Session::ScoreLocal(int layer, int position, const float* query) {
   local.lse.assign(lse_.size(), -std::numeric_limits<float>::infinity());
   local.block_max.resize(lse_.size() * local.blocks);
   if (local.blocks == 0) return local;
-  std::vector<PageTable> tables = tables_.tables;
+  std::vector<PageTable> tables = resident.tables;
   std::vector<float*> block_max;
   for (int head = 0; head < geometry.kv_heads; ++head) {
-    const std::vector<int32_t>& blocks = tables_.blocks[head];
+    const std::vector<int32_t>& blocks = resident.blocks[head];
     const int skip = static_cast<int>(
         std::lower_bound(blocks.begin(), blocks.end(), local.first_block) -
         blocks.begin());
@@ -310,6 +331,7 @@ absl::Status Session::SealReady() {
 SessionMemory Session::memory() const {
   return {.resident = cache_.peak_bytes(),
           .history = prefetcher_->history_bytes(),
+          .tail = tail_ == nullptr ? 0 : tail_->bytes(),
           .tables = cache_.table_bytes() + prefetcher_->gate_bytes() +
                     tokens_.capacity() * sizeof(int32_t)};
 }

@@ -18,6 +18,7 @@
 #include "worker/prefill_stream.h"
 #include "worker/resident_cache.h"
 #include "worker/session_fault.h"
+#include "worker/tail_cells.h"
 #include "worker/work_crew.h"
 #include "worker/write_behind.h"
 
@@ -44,12 +45,14 @@ struct SessionOptions {
   PrefetchOptions prefetch;
   std::string predictor = "last";
   float ema_alpha = 0.3f;
+  bool tail = false;  // what is not resident weighs in by its means
 };
 
 // Bytes of one context in the worker.
 struct SessionMemory {
   size_t resident = 0;  // slots, the most it held
   size_t history = 0;
+  size_t tail = 0;
   size_t tables = 0;
 };
 
@@ -92,7 +95,9 @@ class Session {
   absl::StatusOr<std::span<const float>> AttendToken(int layer, int position,
                                                      const LayerQkv& qkv);
   absl::Status AwaitWriteBehind(int layer, int position);
-  LocalScores ScoreLocal(int layer, int position, const float* query);
+  LocalScores ScoreLocal(const LayerTables& tables, int layer, int position,
+                         const float* query);
+  void CorrectAhead(int layer, int position, const LayerQkv& qkv);
   absl::Status SealReady();
 
   const WorkerParts parts_;
@@ -107,10 +112,12 @@ class Session {
   WriteBehind write_behind_;
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<PrefillStream> stream_;  // while prefilling
+  std::unique_ptr<TailCells> tail_;        // null: without
   std::vector<float> attention_;           // output of one layer
   std::vector<float> lse_;
   std::vector<float> last_queries_;  // [layers][query_heads][head_dim]
   LayerTables tables_;
+  LayerTables ahead_tables_;
 };
 
 }  // namespace forecache

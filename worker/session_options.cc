@@ -83,6 +83,20 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
         " blocks is below sinks (", budget.sinks, ") + recent window (",
         budget.recent, ") + the block being filled (1) = ", floor));
   }
+  // What follows one row of scores may be corrected by another.
+  const int chosen = budget.blocks - floor;
+  const bool scores = request.predictor() != "stream" &&
+                      request.predictor() != "full";
+  if (request.has_corrected_blocks() &&
+      request.corrected_blocks() > static_cast<uint32_t>(chosen)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "corrected_blocks: ", request.corrected_blocks(), " of ", chosen,
+        " chosen blocks"));
+  }
+  budget.corrected =
+      !scores ? 0
+              : read(request.has_corrected_blocks(),
+                     request.corrected_blocks(), chosen * 3 / 8);
   return budget;
 }
 
@@ -109,6 +123,7 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
     return options;
   }
   FC_ASSIGN_OR_RETURN(prefetch.budget, ReadBudget(request, prompt_tokens));
+  options.tail = !request.no_tail() && request.predictor() != "stream";
   return options;
 }
 

@@ -48,7 +48,10 @@ TEST_F(AnswerTest, SparseStaysWithinItsBudgetAndItsWords) {
   const auto answer = Generate(request);
   ASSERT_TRUE(answer.ok()) << answer.status();
   const v1::Summary& s = answer->summary;
-  EXPECT_EQ(s.resident_bytes(), 12u * 30 * 3 * 4096);
+  EXPECT_LE(s.resident_bytes(), 12u * 30 * 3 * 4096);
+  EXPECT_GT(s.resident_bytes(), 6u * 30 * 3 * 4096);
+  EXPECT_GT(s.corrected(), 0u);
+  EXPECT_GT(s.tail_bytes(), 0u);
   EXPECT_EQ(s.wrong_blocks(), 0u);
   EXPECT_EQ(s.refused(), 0u);
   EXPECT_GT(s.predicted(), 0u);
@@ -85,6 +88,7 @@ TEST_F(AnswerTest, WithoutThePushBlocksAreLate) {
   StartBoth();
   auto request = Request(StoryText(kTextBytes), v1::SPARSE);
   request.set_no_prefetch(true);
+  request.set_corrected_blocks(0);  // there are none without the push
   const auto cut = Generate(request);
   ASSERT_TRUE(cut.ok()) << cut.status();
   EXPECT_GT(cut->summary.late(), 0u);

@@ -115,6 +115,10 @@ TEST_F(BadInputTest, RequestsOutsideTheLimits) {
   request.set_predictor("crystal ball");
   refuse(request, "crystal ball");
   request = Request(text, v1::SPARSE);
+  request.set_budget_blocks(10);
+  request.set_corrected_blocks(6);  // of 10 - 5 chosen
+  refuse(request, "corrected_blocks");
+  request = Request(text, v1::SPARSE);
   request.set_max_tokens(0);
   refuse(request, "max_tokens");
   request = Request(text, v1::SPARSE);

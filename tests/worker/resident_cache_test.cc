@@ -89,6 +89,21 @@ TEST_F(ResidentCacheTest, LostBlockIsNotAskedForAgain) {
   EXPECT_EQ(Ready(), (std::vector<int32_t>{3}));
 }
 
+TEST_F(ResidentCacheTest, ExtendAddsWhatIsNotHeld) {
+  for (const auto& entry : Retarget({1, 6})) EXPECT_TRUE(Push(entry));
+  std::vector<wire::FetchEntry> missing;
+  ASSERT_TRUE(
+      cache_->Extend(0, 0, std::vector<int32_t>{9, 4}, &missing).ok());
+  ASSERT_EQ(missing.size(), 2u);
+  std::vector<int32_t> held;
+  cache_->HeldBlocks(0, 0, &held);
+  EXPECT_EQ(held, (std::vector<int32_t>{1, 4, 6, 9}));
+  EXPECT_EQ(Ready(), (std::vector<int32_t>{1, 6}));
+  for (const auto& entry : missing) EXPECT_TRUE(Push(entry));
+  EXPECT_EQ(Ready(), (std::vector<int32_t>{1, 4, 6, 9}));
+  EXPECT_TRUE(Retarget({1, 9}).empty()) << "a corrected block may stay";
+}
+
 TEST_F(ResidentCacheTest, AuditFindsDamage) {
   const auto missing = Retarget({2, 3});
   EXPECT_TRUE(Push(missing[0]));

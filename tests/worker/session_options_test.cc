@@ -42,6 +42,25 @@ TEST(SessionOptionsTest, BudgetBelowSinksAndWindowIsRefused) {
             std::string::npos);
 }
 
+TEST(SessionOptionsTest, CorrectionsAreInsideTheBudget) {
+  v1::GenerateRequest request;
+  request.set_budget_blocks(13);  // 8 are chosen
+  auto options = ReadSessionOptions(request, 7000);
+  ASSERT_TRUE(options.ok());
+  EXPECT_EQ(options->prefetch.budget.corrected, 3);
+  EXPECT_TRUE(options->tail);
+  request.set_corrected_blocks(8);
+  EXPECT_EQ(ReadSessionOptions(request, 7000)->prefetch.budget.corrected, 8);
+  request.set_corrected_blocks(9);
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      ReadSessionOptions(request, 7000).status()));
+  request.clear_corrected_blocks();
+  request.set_predictor("stream");  // sinks and window, nothing else
+  options = ReadSessionOptions(request, 7000);
+  EXPECT_EQ(options->prefetch.budget.corrected, 0);
+  EXPECT_FALSE(options->tail);
+}
+
 TEST(SessionOptionsTest, ExactNeverGoesOnWithoutABlock) {
   v1::GenerateRequest request;
   request.set_mode(v1::EXACT);

@@ -129,7 +129,11 @@ absl::StatusOr<LayerQkv> GgmlModel::ComputeLayer() {
   const LlamaGraphs::LayerGraph& layer = pass_->layer(layer_);
   FC_RETURN_IF_ERROR(Compute(layer.graph));
   return LayerQkv{
-      .q = Floats(layer.q), .k = Floats(layer.k), .v = Floats(layer.v)};
+      .q = Floats(layer.q),
+      .k = Floats(layer.k),
+      .v = Floats(layer.v),
+      .q_ahead = layer.q_ahead == nullptr ? std::span<const float>()
+                                          : Floats(layer.q_ahead)};
 }
 
 void GgmlModel::SetAttention(std::span<const float> attention) {

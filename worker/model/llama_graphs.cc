@@ -133,6 +133,13 @@ LlamaGraphs::LayerGraph LlamaGraphs::BuildLayer(ggml_context* context,
   Expose(result.graph, result.q);
   Expose(result.graph, result.k);
   Expose(result.graph, result.v);
+  if (tokens_ == 1 && index + kQueryAheadLayers < model.layers) {
+    const LlamaLayer& ahead = layers_[index + kQueryAheadLayers];
+    ggml_tensor* early = Norm(context, residual, ahead.attention_norm);
+    result.q_ahead =
+        Rope(context, Project(context, ahead.q, early), model.query_heads);
+    Expose(result.graph, result.q_ahead);
+  }
   // Last: until here the old residual was still being read.
   Expose(result.graph, ggml_cpy(context, residual, residual_));
   return result;

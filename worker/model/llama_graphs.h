@@ -24,6 +24,7 @@ class LlamaGraphs {
     ggml_tensor* q = nullptr;  // [n][query_heads][head_dim], after RoPE
     ggml_tensor* k = nullptr;  // [n][kv_heads][head_dim], after RoPE
     ggml_tensor* v = nullptr;  // [n][kv_heads][head_dim]
+    ggml_tensor* q_ahead = nullptr;  // see LayerQkv; null where there is none
   };
   struct LogitsGraph {
     ggml_cgraph* graph = nullptr;

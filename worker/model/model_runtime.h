@@ -44,7 +44,15 @@ struct LayerQkv {
   std::span<const float> q;  // [n][query_heads][head_dim]
   std::span<const float> k;  // [n][kv_heads][head_dim]
   std::span<const float> v;  // [n][kv_heads][head_dim]
+  // An estimate of the query of the layer kQueryAheadLayers further on, from
+  // the residual stream as it enters this one: [query_heads][head_dim], after
+  // RoPE.  Only in passes of one token; empty where there is no such layer.
+  std::span<const float> q_ahead;
 };
+
+// How far ahead a query is estimated: far enough for a round trip to the store,
+// near enough to be right (docs/QUALITY.md).
+inline constexpr int kQueryAheadLayers = 2;
 
 enum class LogitRows { kNone, kLast, kAll };
 
