@@ -67,13 +67,13 @@ absl::StatusOr<int> Play(const Options& options, const Story& story) {
               about.kv_heads(), about.head_dim());
   Findings findings;
   const absl::Status acted = Acts(options, story, &client).Run(&findings);
-  if (!acted.ok()) {
+  if (!acted.ok() && !Processes::Interrupted()) {
     std::fprintf(stderr, "\n-- end of the store's log --\n%s"
                  "-- end of the worker's log --\n%s",
                  processes.LogTail("store").c_str(),
                  processes.LogTail("worker").c_str());
-    return acted;
   }
+  FC_RETURN_IF_ERROR(acted);
   const double seconds =
       double(Clock::Real()->Now() - started) / double(kSecond);
   PrintTable(options, story, findings);

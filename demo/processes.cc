@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -31,6 +32,8 @@ constexpr int kLogTailBytes = 1500;
 absl::Mutex cleanup_mutex;
 std::vector<pid_t> cleanup_pids ABSL_GUARDED_BY(cleanup_mutex);
 std::string cleanup_folder ABSL_GUARDED_BY(cleanup_mutex);
+
+std::atomic<bool> interrupted{false};
 
 bool HasExited(pid_t pid) { return waitpid(pid, nullptr, WNOHANG) != 0; }
 
@@ -66,6 +69,7 @@ void TakeSignals() {
   std::thread([signals] {
     int signal = 0;
     sigwait(&signals, &signal);
+    interrupted = true;
     const char message[] = "\ninterrupted: stopping store and worker\n";
     (void)!write(STDERR_FILENO, message, sizeof(message) - 1);
     StopAll();
@@ -109,7 +113,12 @@ Processes::Processes() {
   TakeSignals();
 }
 
-Processes::~Processes() { StopAll(); }
+Processes::~Processes() {
+  while (Interrupted()) pause();
+  StopAll();
+}
+
+bool Processes::Interrupted() { return interrupted; }
 
 std::string Processes::LogPath(const std::string& name) const {
   return absl::StrCat(folder_, "/", name, ".log");

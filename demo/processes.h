@@ -27,7 +27,8 @@ class Processes {
   // Makes the temporary folder, and from now on turns SIGINT and SIGTERM into
   // a clean end of the whole process.  REQUIRES: before any other thread.
   Processes();
-  // Stops all daemons (SIGTERM, then SIGKILL) and removes the folder.
+  // Stops all daemons (SIGTERM, then SIGKILL) and removes the folder.  Does not
+  // return when interrupted: the signal's end is the process's.
   ~Processes();
   Processes(const Processes&) = delete;
   Processes& operator=(const Processes&) = delete;
@@ -37,6 +38,10 @@ class Processes {
   absl::StatusOr<Daemon> Start(const std::string& name,
                                const std::string& binary,
                                std::vector<std::string> arguments);
+
+  // Whether SIGINT or SIGTERM is ending the process: then what fails, fails
+  // because its daemon was stopped.
+  static bool Interrupted();
 
   // The end of a daemon's log: for error messages.
   std::string LogTail(const std::string& name) const;
