@@ -15,12 +15,14 @@ namespace forecache {
 absl::Status WriteReadyFile(const std::string& path, const Ready& ready) {
   if (path.empty()) return absl::OkStatus();
   const std::string part = path + ".part";
-  std::ofstream(part) << nlohmann::json{{"pid", getpid()},
-                                        {"grpc", ready.grpc},
-                                        {"metrics", ready.metrics}}
-                             .dump()
-                      << "\n";
-  if (std::rename(part.c_str(), path.c_str()) != 0) {
+  std::ofstream file(part);
+  file << nlohmann::json{{"pid", getpid()},
+                         {"grpc", ready.grpc},
+                         {"metrics", ready.metrics}}
+              .dump()
+       << "\n";
+  file.close();
+  if (!file || std::rename(part.c_str(), path.c_str()) != 0) {
     return absl::UnavailableError(absl::StrCat(
         "--ready-file: cannot write ", path, ": ", std::strerror(errno)));
   }

@@ -14,6 +14,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/ready_file.h"
 #include "common/status.h"
 #include "kernels/block_scores.h"
 #include "kvstore/data_plane.h"
@@ -86,22 +87,6 @@ absl::StatusOr<ControlPlane> Listen(const StoreFlags& flags,
   std::string host = flags.listen.substr(0, flags.listen.rfind(':'));
   control.address = absl::StrCat(host, ":", port);
   return control;
-}
-
-// Whoever waits for the file never sees half of it.
-absl::Status WriteReadyFile(const std::string& path, const std::string& grpc,
-                            const std::string& metrics) {
-  if (path.empty()) return absl::OkStatus();
-  const std::string partial = absl::StrCat(path, ".", getpid());
-  std::ofstream file(partial);
-  file << "{\"pid\":" << getpid() << ",\"grpc\":\"" << grpc
-       << "\",\"metrics\":\"" << metrics << "\"}\n";
-  file.close();
-  if (!file || std::rename(partial.c_str(), path.c_str()) != 0) {
-    return absl::UnavailableError(
-        absl::StrCat("--ready-file ", path, ": cannot write there"));
-  }
-  return absl::OkStatus();
 }
 
 void LogChoices(const StoreFlags& flags, const StoreCore& store,
@@ -221,7 +206,8 @@ int Run(const StoreFlags& flags) {
                    *metrics_port);
   LogChoices(flags, **store, control->address, metrics_address);
   absl::Status ready =
-      WriteReadyFile(flags.ready_file, control->address, metrics_address);
+      WriteReadyFile(flags.ready_file, {.grpc = control->address,
+                                        .metrics = metrics_address});
   if (!ready.ok()) return Fail(ready);
   RunUntilSignal(signals, store->get());
   control->server->Shutdown(std::chrono::system_clock::now() +
@@ -237,6 +223,6 @@ int main(int argc, char** argv) {
   forecache::StoreFlags flags;
   int code = forecache::ParseStoreFlags(argc, argv, &flags);
   if (code >= 0) return code;
-  forecache::InitLog("store", forecache::LogLevelOf(flags.log_level));
+  forecache::InitLog("store", forecache::ParseLogLevel(flags.log_level));
   return forecache::Run(flags);
 }

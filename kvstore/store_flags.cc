@@ -40,13 +40,6 @@ bool IsLoopback(const std::string& address) {
          absl::StartsWith(host, "127.");
 }
 
-LogLevel LogLevelOf(const std::string& name) {
-  if (name == "debug") return LogLevel::kDebug;
-  if (name == "warning") return LogLevel::kWarning;
-  if (name == "error") return LogLevel::kError;
-  return LogLevel::kInfo;
-}
-
 int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
   CLI::App app("A Forecache store: holds the KV blocks of contexts.", "store");
   app.add_option("--listen", flags->listen,

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "common/log.h"
 
 namespace forecache {
 
@@ -28,8 +27,6 @@ struct StoreFlags {
 // Fills `flags` from the command line.  Returns -1 to go on, or the exit code:
 // 0 after --help, 2 for wrong use, which it has told on stderr.
 int ParseStoreFlags(int argc, char** argv, StoreFlags* flags);
-
-LogLevel LogLevelOf(const std::string& name);
 
 // Whether `address` ("host:port") is this host only.
 bool IsLoopback(const std::string& address);

@@ -19,11 +19,7 @@ int Prefetcher::CorrectedBlocks(int layer) const {
 
 void Prefetcher::Correct(int layer, int position,
                          std::span<const float> query, LocalScores local) {
-  auto advanced = std::make_shared<Advanced>();
-  advanced->layer = layer;
-  advanced->position = position;
-  advanced->query.assign(query.begin(), query.end());
-  advanced->local = std::move(local);
+  auto advanced = MakeAdvanced(layer, position, query, std::move(local));
   Gate& gate = *gates_[layer];
   {
     absl::MutexLock lock(&gate.mutex);

@@ -65,13 +65,19 @@ Prefetcher::~Prefetcher() {
   });
 }
 
-void Prefetcher::Advance(int layer, int position,
-                         std::span<const float> query, LocalScores local) {
+std::shared_ptr<Prefetcher::Advanced> Prefetcher::MakeAdvanced(
+    int layer, int position, std::span<const float> query, LocalScores local) {
   auto advanced = std::make_shared<Advanced>();
   advanced->layer = layer;
   advanced->position = position;
   advanced->query.assign(query.begin(), query.end());
   advanced->local = std::move(local);
+  return advanced;
+}
+
+void Prefetcher::Advance(int layer, int position,
+                         std::span<const float> query, LocalScores local) {
+  auto advanced = MakeAdvanced(layer, position, query, std::move(local));
   Gate& gate = *gates_[layer];
   {
     absl::MutexLock lock(&gate.mutex);

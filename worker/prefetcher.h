@@ -135,7 +135,7 @@ class Prefetcher : public BlockSink {
       return turn == Turn::kReady || turn == Turn::kFetching;
     }
   };
-  // The arguments of one Advance.
+  // The arguments of one Advance or Correct.
   struct Advanced {
     int layer = 0;
     int position = 0;
@@ -143,6 +143,9 @@ class Prefetcher : public BlockSink {
     std::vector<float> query;
     LocalScores local;
   };
+  static std::shared_ptr<Advanced> MakeAdvanced(int layer, int position,
+                                                std::span<const float> query,
+                                                LocalScores local);
 
   // Takes the blocks of corrections: they are counted apart.
   class CorrectionSink : public BlockSink {
