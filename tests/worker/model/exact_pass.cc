@@ -9,13 +9,19 @@
 namespace forecache {
 namespace {
 
-void AppendRounded(std::span<const float> values, std::vector<float>* to) {
-  for (const float value : values) to->push_back(F16ToFloat(FloatToF16(value)));
+float Rounded(float value) { return F16ToFloat(FloatToF16(value)); }
+
+void Append(std::span<const float> values, bool rounded,
+            std::vector<float>* to) {
+  for (const float value : values) {
+    to->push_back(rounded ? Rounded(value) : value);
+  }
 }
 
 // One query over `tokens` keys and values, each `stride` floats apart.
 void AttendRow(const float* q, const float* keys, const float* values,
-               int tokens, int stride, int dim, float* out) {
+               int tokens, int stride, int dim, bool rounded_probabilities,
+               float* out) {
   const float scale = 1 / std::sqrt(static_cast<float>(dim));
   std::vector<float> weights(tokens);
   float largest = -INFINITY;
@@ -29,35 +35,41 @@ void AttendRow(const float* q, const float* keys, const float* values,
   for (float& weight : weights) sum += weight = std::exp(weight - largest);
   std::fill_n(out, dim, 0.0f);
   for (int t = 0; t < tokens; ++t) {
-    const float weight = weights[t] / sum;
+    float weight = weights[t] / sum;
+    if (rounded_probabilities) weight = Rounded(weight);
     for (int c = 0; c < dim; ++c) out[c] += weight * values[t * stride + c];
   }
 }
 
 }  // namespace
 
-ExactPass::ExactPass(ModelRuntime* model)
+ExactPass::ExactPass(ModelRuntime* model, AttentionRounding rounding)
     : model_(model),
+      rounding_(rounding),
       keys_(model->config().layers),
       values_(model->config().layers) {}
 
 void ExactPass::Keep(int layer, const LayerQkv& qkv) {
-  AppendRounded(qkv.k, &keys_[layer]);
-  AppendRounded(qkv.v, &values_[layer]);
+  const bool rounded = rounding_ != AttentionRounding::kNothing;
+  Append(qkv.k, rounded, &keys_[layer]);
+  Append(qkv.v, rounded, &values_[layer]);
 }
 
 void ExactPass::Attend(int layer, int tokens, std::span<const float> q) {
   const ModelConfig& config = model_->config();
   const int dim = config.head_dim;
   const int stride = config.kv_heads * dim;
+  const bool all = rounding_ == AttentionRounding::kAllInputs;
+  queries_.clear();
+  Append(q, all, &queries_);
   attention_.resize(q.size());
   for (int row = 0; row < tokens; ++row) {
     for (int head = 0; head < config.query_heads; ++head) {
       const size_t at = (size_t{1} * row * config.query_heads + head) * dim;
       const int kv_at = head / config.group() * dim;
-      AttendRow(q.data() + at, keys_[layer].data() + kv_at,
+      AttendRow(queries_.data() + at, keys_[layer].data() + kv_at,
                 values_[layer].data() + kv_at, position_ + row + 1, stride,
-                dim, attention_.data() + at);
+                dim, all, attention_.data() + at);
     }
   }
 }

@@ -2,9 +2,9 @@
 // text, teacher-forced.
 //
 // Two right programs differ: the weights' products round their inputs to 8
-// bits, which makes jumps of tiny differences.  How far llama.cpp is from
-// itself, with keys and values in f16 and f32 and its batches cut otherwise,
-// is the yardstick.
+// bits, which makes jumps of tiny differences, all of about one size whatever
+// the cause.  How far llama.cpp is from itself, with keys and values in f16
+// and f32 and its batches cut otherwise, is the yardstick.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -23,9 +23,12 @@ namespace forecache {
 namespace {
 
 constexpr int kTokens = 256;
-// Ours may be this much farther from llama.cpp than llama.cpp is from itself:
-// the spread is a sample of a few hundred positions.
-constexpr double kSlack = 1.25;
+// Ours may be this much farther from llama.cpp than llama.cpp is from itself,
+// for the spread is a sample.  With the same rounding in attention ours lies
+// within it (0.96 and 0.97 of it measured, AVX-512); the service rounds less
+// than llama.cpp's f16 and more than its f32, and lies just outside (1.07).
+constexpr double kSlackSameRounding = 1.05;
+constexpr double kSlack = 1.15;
 
 double Rms(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
@@ -61,9 +64,9 @@ class LogitsTest : public testing::Test {
     ASSERT_GT(tokens_.size(), kTokens);
     tokens_.resize(kTokens);
     llama_f16_ = LlamaLogits(path_, tokens_, LlamaKv::kF16, kTokens);
+    llama_f32_ = LlamaLogits(path_, tokens_, LlamaKv::kF32, kTokens);
     // llama.cpp's own spread: the farthest of its variants.
-    const double f32 = Rms(
-        llama_f16_, LlamaLogits(path_, tokens_, LlamaKv::kF32, kTokens));
+    const double f32 = Rms(llama_f16_, llama_f32_);
     const double single =
         Rms(llama_f16_, LlamaLogits(path_, tokens_, LlamaKv::kF16, 1));
     spread_ = std::max(f32, single);
@@ -77,14 +80,16 @@ class LogitsTest : public testing::Test {
   }
 
   // Logits of all tokens, in passes of `pass_tokens`.
-  static std::vector<float> Ours(PrefillWeights weights, int pass_tokens) {
+  static std::vector<float> Ours(
+      PrefillWeights weights, int pass_tokens,
+      AttentionRounding rounding = AttentionRounding::kCached) {
     auto model = LoadGgmlModel({.path = path_,
                                 .max_chunk_tokens = kTokens,
                                 .prefill_threads = 1,
                                 .decode_threads = 1,
                                 .prefill_weights = weights});
     EXPECT_TRUE(model.ok()) << model.status();
-    ExactPass pass(model->get());
+    ExactPass pass(model->get(), rounding);
     std::vector<float> logits;
     for (int at = 0; at < kTokens; at += pass_tokens) {
       const int n = std::min(pass_tokens, kTokens - at);
@@ -97,14 +102,28 @@ class LogitsTest : public testing::Test {
 
   static std::string path_;
   static std::vector<int32_t> tokens_;
-  static std::vector<float> llama_f16_;
+  static std::vector<float> llama_f16_, llama_f32_;
   static double spread_;
 };
 
 std::string LogitsTest::path_;
 std::vector<int32_t> LogitsTest::tokens_;
 std::vector<float> LogitsTest::llama_f16_;
+std::vector<float> LogitsTest::llama_f32_;
 double LogitsTest::spread_ = 0;
+
+TEST_F(LogitsTest, SameRoundingIsWithinLlamasOwnSpread) {
+  const double f16 =
+      Rms(llama_f16_, Ours(PrefillWeights::kAsStored, kTokens,
+                           AttentionRounding::kAllInputs));
+  const double f32 =
+      Rms(llama_f32_, Ours(PrefillWeights::kAsStored, kTokens,
+                           AttentionRounding::kNothing));
+  std::printf("ours with llama.cpp's rounding: f16 rms %.4f, f32 rms %.4f\n",
+              f16, f32);
+  EXPECT_LE(f16, kSlackSameRounding * spread_);
+  EXPECT_LE(f32, kSlackSameRounding * spread_);
+}
 
 TEST_F(LogitsTest, OneChunkIsWithinLlamasOwnSpread) {
   const double rms =
