@@ -13,6 +13,7 @@
 # Everything is mounted in a namespace of its own, so that no end of this
 # script, however sudden, leaves a mount behind.
 set -uo pipefail
+export PATH=$PATH:/usr/sbin:/sbin  # debootstrap's; a test's has not got them
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 repository=$(cd "$here/../.." && pwd)
