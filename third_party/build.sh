@@ -28,6 +28,16 @@ fc_demo() {
     --story "$FC_ROOT/demo" --model "$FC_MODEL_PATH" "$@"
 }
 
+fc_eval() {
+  fc_setup
+  fc_build //eval:eval //kvstore:store //worker:worker
+  local data=${FORECACHE_DATA:-$FC_ROOT/../shared/data} extra=()
+  [[ " $* " == *" --data"[\ =]* || ! -d $data ]] || extra=(--data "$data")
+  exec "$FC_ROOT/bazel-bin/eval/eval" --bin-dir "$FC_ROOT/bazel-bin" \
+    --facts "$FC_ROOT/eval/facts.json" --model "$FC_MODEL_PATH" \
+    "${extra[@]}" "$@"
+}
+
 # The benches, by name: bench/NAME_bench.cc.
 fc_bench_names() {
   (cd "$FC_ROOT/bench" && ls -- *_bench.cc) | sed 's/_bench\.cc$//'

@@ -13,7 +13,8 @@ namespace forecache {
 
 int Prefetcher::CorrectedBlocks(int layer) const {
   // No query is estimated for the first layers.
-  if (layer < kQueryAheadLayers || options_.no_prefetch) return 0;
+  if (layer < kQueryAheadLayers && !options_.oracle) return 0;
+  if (options_.no_prefetch) return 0;
   return options_.budget.corrected;
 }
 
@@ -53,6 +54,7 @@ void Prefetcher::StartCorrection(std::shared_ptr<Advanced> advanced) {
 void Prefetcher::OnCorrection(const Advanced& advanced,
                               const ProbeResult& probe) {
   const int layer = advanced.layer;
+  CountProbe(probe);
   Gate& gate = *gates_[layer];
   {
     // Too late, or before the bulk was chosen: then there is nothing to mend.

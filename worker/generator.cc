@@ -196,6 +196,8 @@ void Generator::Summarise(Answer* answer, v1::Summary* summary) {
                           before.wire_bytes_received -
                           before.wire_bytes_sent);
   summary->set_blocks_put(wire.blocks_put - before.blocks_put);
+  summary->set_probe_key_bytes(blocks.probe_key_bytes);
+  summary->set_predict_seconds(double(blocks.predict_time) / kSecond);
   summary->set_nll_sum(answer->nll_sum);
   summary->set_nll_tokens(answer->decoded);
   summary->set_transport(parts_.data_plane->transport_name());

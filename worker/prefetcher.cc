@@ -76,8 +76,10 @@ std::shared_ptr<Prefetcher::Advanced> Prefetcher::MakeAdvanced(
 }
 
 void Prefetcher::Advance(int layer, int position,
-                         std::span<const float> query, LocalScores local) {
+                         std::span<const float> query, LocalScores local,
+                         AttendedScores attended) {
   auto advanced = MakeAdvanced(layer, position, query, std::move(local));
+  advanced->attended = std::move(attended);
   Gate& gate = *gates_[layer];
   {
     absl::MutexLock lock(&gate.mutex);
@@ -90,10 +92,22 @@ void Prefetcher::Advance(int layer, int position,
   });
 }
 
+bool Prefetcher::WantsProbe(const Advanced& advanced) const {
+  // The first row, the prompt's last, is always whole.
+  return predictor_->WantsProbe(advanced.layer) &&
+         (advanced.attended.heads.empty() ||
+          (advanced.round - 1) % options_.probe_every == 0);
+}
+
+void Prefetcher::CountProbe(const ProbeResult& probe) {
+  probe_key_bytes_ += uint64_t(probe.blocks) * session_.geometry.kv_heads *
+                      session_.geometry.PartBytes();
+}
+
 void Prefetcher::StartProbe(std::shared_ptr<Advanced> advanced) {
   const int layer = advanced->layer;
   const int stored = advanced->local.first_block;
-  if (!predictor_->WantsProbe(layer) || stored == 0) {
+  if (!WantsProbe(*advanced) || stored == 0) {
     OnProbe(*advanced, nullptr);
     return;
   }
@@ -106,6 +120,7 @@ void Prefetcher::StartProbe(std::shared_ptr<Advanced> advanced) {
           Fail(Annotate(result.status(), "probe"));
           return;
         }
+        CountProbe(*result);
         OnProbe(*advanced, &*result);
       });
   if (!sent.ok()) Fail(Annotate(sent, "probe"));
@@ -125,20 +140,28 @@ void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
   // Without a probe nothing is known of blocks that were not attended; a row
   // that is all local (a short context) is complete.
   const bool complete =
-      probe != nullptr || (advanced.local.first_block == 0 &&
-                           predictor_->WantsProbe(advanced.layer));
+      probe != nullptr ||
+      (advanced.local.first_block == 0 && WantsProbe(advanced));
   std::vector<wire::FetchEntry> missing;
+  Clock* const clock = Clock::Real();
+  Nanos predicting = 0;
   for (int head = 0; head < geometry.kv_heads; ++head) {
     if (complete) {
       BuildRow(advanced, probe, head);
       const AttentionRow row{
           .probabilities = row_,
           .blocks = advanced.local.first_block + advanced.local.blocks};
+      const Nanos started = clock->Now();
       predictor_->Observe(advanced.layer, head, row);
+      predicting += clock->Now() - started;
       CountMissed(advanced, head, row);
+    } else if (!advanced.attended.heads.empty()) {
+      ObserveAttended(advanced, head);
     }
     if (!may_choose) continue;
+    const Nanos started = clock->Now();
     ChooseBlocks(advanced, head);
+    predicting += clock->Now() - started;
     const absl::Status status =
         cache_->Retarget(advanced.layer, head, wanted_, &missing);
     if (!status.ok()) {
@@ -146,6 +169,7 @@ void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
       return;
     }
   }
+  predict_time_ += predicting;
   history_bytes_ = predictor_->HistoryBytes() +
                    (hindsight_ == nullptr ? 0 : hindsight_->HistoryBytes());
   if (may_choose) StartFetch(advanced.layer, std::move(missing));
@@ -176,6 +200,26 @@ void Prefetcher::BuildRow(const Advanced& advanced, const ProbeResult* probe,
       row[local.first_block + b] = Probability(block_max[b] - lse);
     }
   }
+}
+
+// A row that knows the attended blocks only.
+void Prefetcher::ObserveAttended(const Advanced& advanced, int kv_head) {
+  const AttendedScores::Head& seen = advanced.attended.heads[kv_head];
+  const int group = session_.geometry.group;
+  const int blocks = advanced.local.first_block + advanced.local.blocks;
+  const size_t pages = seen.blocks.size();
+  row_.assign(size_t(group) * blocks, 0.0f);
+  for (int j = 0; j < group; ++j) {
+    const float lse = advanced.attended.lse[size_t(kv_head) * group + j];
+    for (size_t page = 0; page < pages; ++page) {
+      row_[size_t(j) * blocks + seen.blocks[page]] =
+          Probability(seen.block_max[j * pages + page] - lse);
+    }
+  }
+  predictor_->Observe(advanced.layer, kv_head,
+                      {.probabilities = row_,
+                       .blocks = blocks,
+                       .seen = seen.blocks});
 }
 
 void Prefetcher::CountMissed(const Advanced& advanced, int kv_head,
@@ -376,7 +420,9 @@ PrefetchCounters Prefetcher::counters() const {
           .missed = missed_,
           .refused = refused_,
           .corrected = corrected_,
-          .corrections_late = corrections_late_};
+          .corrections_late = corrections_late_,
+          .probe_key_bytes = probe_key_bytes_,
+          .predict_time = predict_time_};
 }
 
 size_t Prefetcher::gate_bytes() const {

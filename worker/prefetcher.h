@@ -52,6 +52,9 @@ struct PrefetchOptions {
   LatePolicy late_policy = LatePolicy::kWait;
   Nanos late_deadline = 0;
   bool no_prefetch = false;  // ask only when attention needs it
+  int probe_every = 1;       // tokens; between, only what was attended is seen
+  // Corrections use each token's own query, in every layer: for evaluation.
+  bool oracle = false;
 };
 
 struct PrefetchCounters {
@@ -62,6 +65,8 @@ struct PrefetchCounters {
   uint64_t refused = 0;  // failed their checksum: never used
   uint64_t corrected = 0;         // fetched by corrections
   uint64_t corrections_late = 0;  // corrections that attention waited for
+  uint64_t probe_key_bytes = 0;   // of 16-bit keys that probes covered
+  Nanos predict_time = 0;         // spent by the predictor
 };
 
 // What attention learnt about the blocks that the store does not have yet.
@@ -70,6 +75,17 @@ struct LocalScores {
   int blocks = 0;
   std::vector<float> lse;          // [kv_heads][group], -inf without blocks
   std::vector<float> block_max;    // [kv_heads][group][blocks], logits
+};
+
+// What attention saw of the resident blocks: all there is to learn from when
+// the store is not asked.
+struct AttendedScores {
+  struct Head {
+    std::vector<int32_t> blocks;   // ascending
+    std::vector<float> block_max;  // [group][blocks], logits
+  };
+  std::vector<Head> heads;  // [kv_heads]; none: a probe tells more
+  std::vector<float> lse;   // [kv_heads][group], of all that was attended
 };
 
 // Threads: AwaitLayer and Advance on the decode thread; all else inside on the
@@ -87,7 +103,9 @@ class Prefetcher : public BlockSink {
   // The layer's turn passes to the data plane: `position` was just computed
   // with `query` [kv_heads][group][head_dim]; the next token is position + 1.
   void Advance(int layer, int position, std::span<const float> query,
-               LocalScores local);
+               LocalScores local, AttendedScores attended = {});
+  // Whether Advance has a use for AttendedScores.
+  bool WantsAttended() const { return options_.probe_every > 1; }
 
   // A few layers before `layer` is reached: fetches the best blocks for an
   // estimate of its query at `position` that are not resident, at once.
@@ -142,6 +160,7 @@ class Prefetcher : public BlockSink {
     uint64_t round = 0;
     std::vector<float> query;
     LocalScores local;
+    AttendedScores attended;
   };
   static std::shared_ptr<Advanced> MakeAdvanced(int layer, int position,
                                                 std::span<const float> query,
@@ -168,9 +187,12 @@ class Prefetcher : public BlockSink {
   bool BlockFailed(int layer, const wire::FetchEntry& entry,
                    const absl::Status& why);
   void StartProbe(std::shared_ptr<Advanced> advanced);
+  void CountProbe(const ProbeResult& probe);
   void OnProbe(const Advanced& advanced, const ProbeResult* probe);
   void BuildRow(const Advanced& advanced, const ProbeResult* probe,
                 int kv_head);
+  void ObserveAttended(const Advanced& advanced, int kv_head);
+  bool WantsProbe(const Advanced& advanced) const;
   void CountMissed(const Advanced& advanced, int kv_head,
                    const AttentionRow& row);
   // The blocks that the token after `advanced` shall find, into wanted_.
@@ -196,7 +218,8 @@ class Prefetcher : public BlockSink {
   std::vector<std::unique_ptr<Gate>> gates_;
   std::atomic<size_t> history_bytes_{0};
   std::atomic<uint64_t> predicted_{0}, in_time_{0}, late_{0}, missed_{0},
-      refused_{0}, corrected_{0}, corrections_late_{0};
+      refused_{0}, corrected_{0}, corrections_late_{0}, probe_key_bytes_{0};
+  std::atomic<Nanos> predict_time_{0};
   CorrectionSink correction_sink_{this};
   // False once the session has ended: late answers find nobody.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -234,6 +234,14 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
       cache_.Append(layer, position, qkv.k.data(), qkv.v.data()));
   cache_.BuildTables(layer, &tables_);
   attention_.resize(lse_.size() * geometry.head_dim);
+  std::vector<float*> page_max;
+  if (prefetcher_->WantsAttended()) {
+    page_max_.resize(geometry.kv_heads);
+    for (int head = 0; head < geometry.kv_heads; ++head) {
+      page_max_[head].resize(geometry.group * tables_.blocks[head].size());
+      page_max.push_back(page_max_[head].data());
+    }
+  }
   DecodeAttentionCpu({.memory = parts_.arena->memory(),
                       .kv_heads = geometry.kv_heads,
                       .group = geometry.group,
@@ -241,7 +249,9 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
                       .scale = scale_,
                       .tables = tables_.tables.data(),
                       .out = attention_.data(),
-                      .lse = lse_.data()});
+                      .lse = lse_.data(),
+                      .page_max = page_max.empty() ? nullptr
+                                                   : page_max.data()});
   if (tail_ != nullptr) {
     tail_->Add(layer, qkv.q.data(), scale_, tables_, attention_, lse_);
   }
@@ -251,17 +261,30 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
     write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
                       cache_.CloseOpenBlock(layer));
   }
-  prefetcher_->Advance(layer, position, qkv.q, std::move(local));
+  prefetcher_->Advance(layer, position, qkv.q, std::move(local),
+                       TakeAttended());
   return std::span<const float>(attention_);
 }
 
+AttendedScores Session::TakeAttended() {
+  AttendedScores attended;
+  if (!prefetcher_->WantsAttended()) return attended;
+  for (size_t head = 0; head < page_max_.size(); ++head) {
+    attended.heads.push_back({tables_.blocks[head], page_max_[head]});
+  }
+  attended.lse = lse_;
+  return attended;
+}
+
 void Session::CorrectAhead(int layer, int position, const LayerQkv& qkv) {
-  const int ahead = layer + kQueryAheadLayers;
-  if (qkv.q_ahead.empty() || prefetcher_->CorrectedBlocks(ahead) == 0) return;
+  const int ahead = prefetch_.oracle ? layer : layer + kQueryAheadLayers;
+  const std::span<const float> query =
+      prefetch_.oracle ? qkv.q : qkv.q_ahead;
+  if (query.empty() || prefetcher_->CorrectedBlocks(ahead) == 0) return;
   cache_.BuildTables(ahead, &ahead_tables_);
   prefetcher_->Correct(
-      ahead, position, qkv.q_ahead,
-      ScoreLocal(ahead_tables_, ahead, position - 1, qkv.q_ahead.data()));
+      ahead, position, query,
+      ScoreLocal(ahead_tables_, ahead, position - 1, query.data()));
 }
 
 // A block that the store has not acknowledged stays resident.  When it is

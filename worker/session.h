@@ -97,6 +97,7 @@ class Session {
   absl::Status AwaitWriteBehind(int layer, int position);
   LocalScores ScoreLocal(const LayerTables& tables, int layer, int position,
                          const float* query);
+  AttendedScores TakeAttended();
   void CorrectAhead(int layer, int position, const LayerQkv& qkv);
   absl::Status SealReady();
 
@@ -115,6 +116,7 @@ class Session {
   std::unique_ptr<TailCells> tail_;        // null: without
   std::vector<float> attention_;           // output of one layer
   std::vector<float> lse_;
+  std::vector<std::vector<float>> page_max_;  // [kv_heads], [group][pages]
   std::vector<float> last_queries_;  // [layers][query_heads][head_dim]
   LayerTables tables_;
   LayerTables ahead_tables_;

@@ -7,6 +7,7 @@
 namespace forecache {
 namespace {
 
+constexpr char kOracle[] = "oracle";
 constexpr double kBudgetFractionDefault = 1.0 / 16;
 constexpr int kSinkBlocksDefault = 1;
 constexpr int kRecentBlocksDefault = 3;
@@ -95,7 +96,9 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
   }
   budget.corrected =
       !scores ? 0
-              : read(request.has_corrected_blocks(),
+      : request.predictor() == kOracle
+          ? chosen
+          : read(request.has_corrected_blocks(),
                      request.corrected_blocks(), chosen * 3 / 8);
   return budget;
 }
@@ -111,6 +114,12 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
   if (request.ema_alpha() != 0) options.ema_alpha = request.ema_alpha();
   PrefetchOptions& prefetch = options.prefetch;
   prefetch.no_prefetch = request.no_prefetch();
+  if (request.probe_every() > uint32_t{kContextTokensMax}) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("probe_every: ", request.probe_every(), ", at most ",
+                     kContextTokensMax));
+  }
+  prefetch.probe_every = std::max<int>(request.probe_every(), 1);
   prefetch.late_policy = ReadLatePolicy(request.late_policy());
   prefetch.late_deadline = request.late_deadline_ms() > 0
                                ? request.late_deadline_ms() * kMillisecond
@@ -123,6 +132,10 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
     return options;
   }
   FC_ASSIGN_OR_RETURN(prefetch.budget, ReadBudget(request, prompt_tokens));
+  if (request.predictor() == kOracle) {  // all is chosen by corrections
+    options.predictor = "stream";
+    prefetch.oracle = true;
+  }
   options.tail = !request.no_tail() && request.predictor() != "stream";
   return options;
 }

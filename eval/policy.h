@@ -1,0 +1,38 @@
+// A policy as the evaluation's command line names it.
+#ifndef FORECACHE_EVAL_POLICY_H_
+#define FORECACHE_EVAL_POLICY_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "proto/worker.pb.h"
+
+namespace forecache::eval {
+
+// NAME[/EVERY][+c[N]][+tail]
+//
+//   NAME    a predictor, "oracle", or "default": what the worker does when
+//           nothing is asked for (it takes no modifiers)
+//   /EVERY  probes every so many tokens; between, only what was attended is
+//           observed
+//   +c      the default share of the chosen blocks is corrected; +cN: N blocks
+//   +tail   what is not resident weighs in by its means
+struct Policy {
+  std::string name;  // as given
+  std::string predictor;
+  bool is_default = false;
+  int probe_every = 1;
+  bool corrects = false;
+  std::optional<int> corrected;  // with `corrects`; none: the default share
+  bool tail = false;
+
+  void Describe(v1::GenerateRequest* request) const;
+};
+
+// kInvalidArgument says which part is wrong.
+absl::StatusOr<Policy> ParsePolicy(const std::string& text);
+
+}  // namespace forecache::eval
+
+#endif  // FORECACHE_EVAL_POLICY_H_

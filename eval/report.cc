@@ -1,0 +1,108 @@
+#include "eval/report.h"
+
+#include <cstdio>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+
+namespace forecache::eval {
+namespace {
+
+constexpr double kKib = 1024;
+constexpr double kMib = 1024 * 1024;
+
+std::string FactsOf(const Row& row) {
+  return row.facts < 0 ? "" : absl::StrCat(row.facts, "/", row.facts_exact);
+}
+
+std::string RiseOf(const Row& row) {
+  return row.tokens == 0 ? "" : absl::StrFormat("%+.4f", row.dnll);
+}
+
+std::string IntervalOf(const Row& row) {
+  return row.tokens == 0
+             ? ""
+             : absl::StrFormat("%+.3f..%+.3f", row.dnll_low, row.dnll_high);
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& flag,
+                       const std::string& content) {
+  std::ofstream file(path);
+  file << content;
+  file.close();
+  return file.good() ? absl::OkStatus()
+                     : absl::UnavailableError(
+                           absl::StrCat(flag, ": cannot write ", path));
+}
+
+}  // namespace
+
+void PrintRows(const std::vector<Row>& rows) {
+  std::printf("\n%-8s %-6s %-16s %9s %16s %8s %7s %6s %8s %10s %9s %10s\n",
+              "text", "budget", "policy", "rise", "95 %", "worst5%", "facts",
+              "compr", "changed", "fetch KiB", "scan MiB", "predict us");
+  for (const Row& row : rows) {
+    std::printf(
+        "%-8s %-6s %-16s %9s %16s %8.3f %7s %6.1f %8.2f %10.1f %9.2f %10.1f\n",
+        row.text.c_str(), row.budget.c_str(), row.policy.c_str(),
+        RiseOf(row).c_str(), IntervalOf(row).c_str(), row.dnll_worst5,
+        FactsOf(row).c_str(), row.compression, row.changed,
+        row.fetch_bytes / kKib, row.scan_bytes / kMib, row.predict_us);
+  }
+}
+
+absl::Status WriteMarkdown(const std::string& path,
+                           const std::vector<Row>& rows) {
+  std::string text =
+      "| text | budget | policy | rise | 95 % | worst 5 % | facts | "
+      "compression | changed | fetched KiB | scanned MiB | predictor us |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+  for (const Row& row : rows) {
+    absl::StrAppendFormat(
+        &text,
+        "| %s | %s | %s | %s | %s | %.3f | %s | %.1f | %.2f | %.0f | %.1f | "
+        "%.0f |\n",
+        row.text, row.budget, row.policy, RiseOf(row), IntervalOf(row),
+        row.dnll_worst5, FactsOf(row), row.compression, row.changed,
+        row.fetch_bytes / kKib, row.scan_bytes / kMib, row.predict_us);
+  }
+  return WriteFile(path, "--markdown", text);
+}
+
+absl::Status WriteJson(const std::string& path, const std::vector<Row>& rows) {
+  auto list = nlohmann::json::array();
+  for (const Row& row : rows) {
+    nlohmann::json one = {{"policy", row.policy},
+                          {"budget", row.budget},
+                          {"text", row.text},
+                          {"dnll", nullptr},
+                          {"dnll_worst5", nullptr},
+                          {"dnll_low", nullptr},
+                          {"dnll_high", nullptr},
+                          {"facts", nullptr},
+                          {"facts_exact", nullptr},
+                          {"compression", row.compression},
+                          {"changed", row.changed},
+                          {"fetch_bytes", row.fetch_bytes},
+                          {"scan_bytes", row.scan_bytes},
+                          {"predict_us", row.predict_us},
+                          {"tokens", row.tokens},
+                          {"rises", row.rises}};
+    if (row.tokens > 0) {
+      one["dnll"] = row.dnll;
+      one["dnll_worst5"] = row.dnll_worst5;
+      one["dnll_low"] = row.dnll_low;
+      one["dnll_high"] = row.dnll_high;
+    }
+    if (row.facts >= 0) {
+      one["facts"] = row.facts;
+      one["facts_exact"] = row.facts_exact;
+    }
+    list.push_back(std::move(one));
+  }
+  return WriteFile(path, "--json", list.dump(1) + "\n");
+}
+
+}  // namespace forecache::eval
