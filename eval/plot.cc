@@ -80,7 +80,8 @@ void Panel(const std::string& text, const std::vector<Row>& rows,
   Label(svg, kLeft, base, "start",
         absl::StrFormat("%.0f KiB", std::pow(10, axes.log_low) / 1024));
   Label(svg, kPanelWidth - kRight, base, "end",
-        absl::StrFormat("%.0f KiB a token", std::pow(10, axes.log_high) / 1024));
+        absl::StrFormat("%.0f KiB a token",
+                        std::pow(10, axes.log_high) / 1024));
   for (const auto& [policy, colour] : colours) {
     std::string points;
     for (const Row& row : rows) {

@@ -26,7 +26,9 @@ constexpr uint64_t kRecallSeed = 3;
 
 absl::StatusOr<std::string> ReadFile(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path.string(), ": not there"));
+  if (!file) {
+    return absl::NotFoundError(absl::StrCat(path.string(), ": not there"));
+  }
   std::stringstream content;
   content << file.rdbuf();
   return content.str();
