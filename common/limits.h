@@ -38,6 +38,9 @@ inline constexpr size_t kEndpointsMax = 4096;     // of one transport
 inline constexpr size_t kRemoteRegionsMax = 1024;  // known of one peer
 inline constexpr size_t kReceiveBytesMax = size_t{64} << 20;  // by rendezvous
 inline constexpr size_t kReceiveBuffersIdleMax = 16;
+inline constexpr int kQueuedCorrectionsMax = 256;
+inline constexpr int kCorrectionSlotsMax = 64;  // offered for one KV head
+inline constexpr int kCorrectionBuffers = 16;   // pushes of corrections only
 
 // --- Control plane --------------------------------------------------------
 inline constexpr int kGrpcMessageBytesMax = 64 << 20;

@@ -31,10 +31,14 @@ DataPlane::DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
       metrics_(store->metrics()),
       push_buffers_(options.push_buffers, kPushBytesMax),
       probe_buffers_(kProbeReplyBuffers, kMessageBytesMax),
+      correction_buffers_(kCorrectionBuffers, kPushBytesMax),
+      correction_replies_(kProbeReplyBuffers, kMessageBytesMax),
       error_buffers_(kErrorBuffers, kErrorTextBytesMax),
       prober_(store->probe_source()),
+      corrector_(store->probe_source()),
       fetches_(options.queued_fetches),
       probes_(options.queued_probes),
+      corrections_(options.queued_corrections),
       transport_(std::move(transport)),
       address_(transport_->Address()) {
   transport_->SetHandler(this);
@@ -71,6 +75,7 @@ void DataPlane::Loop() {
 int DataPlane::RunOnce() {
   int events = transport_->Progress();
   for (int i = 0; i < kJobsPerRound; ++i) {
+    events += RunCorrections();
     bool worked = RunProbe();
     worked |= RunPush();
     if (!worked) break;
@@ -108,6 +113,9 @@ void DataPlane::OnDisconnect(Endpoint* from, const absl::Status& why) {
   for (size_t i = 0; i < probes_.size(); ++i) {
     if (probes_.At(i).from == from) probes_.At(i).from = nullptr;
   }
+  for (size_t i = 0; i < corrections_.size(); ++i) {
+    if (corrections_.At(i).from == from) corrections_.At(i).from = nullptr;
+  }
 }
 
 void DataPlane::Dispatch(Endpoint* from, const wire::Message& message) {
@@ -124,6 +132,8 @@ void DataPlane::Dispatch(Endpoint* from, const wire::Message& message) {
       return OnFetch(from, message);
     case MessageType::kProbe:
       return OnProbe(from, message);
+    case MessageType::kCorrect:
+      return OnCorrect(from, message);
     case MessageType::kError:
       // Never answered: two sides that do not understand each other must not
       // go on telling each other so.
@@ -275,6 +285,12 @@ void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
     QueuedFetch& fetch = fetches_.At(i);
     if (fetch.from == from && fetch.header.request_id == request_id) {
       fetch.from = nullptr;
+    }
+  }
+  for (size_t i = 0; i < corrections_.size(); ++i) {
+    QueuedCorrection& correction = corrections_.At(i);
+    if (correction.from == from && correction.header.request_id == request_id) {
+      correction.from = nullptr;
     }
   }
 }

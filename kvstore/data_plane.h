@@ -13,6 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/limits.h"
 #include "kvstore/bounded_queue.h"
+#include "kvstore/correction.h"
 #include "kvstore/send_buffers.h"
 #include "kvstore/store.h"
 #include "kvstore/wire.h"
@@ -26,12 +27,15 @@ struct DataPlaneOptions {
   int push_buffers = kPushBuffers;
   int queued_fetches = kQueuedFetchesMax;
   int queued_probes = kQueuedProbesMax;
+  int queued_corrections = kQueuedCorrectionsMax;
 };
 
-// Puts are done as they arrive.  Fetches and probes queue, since their answers
-// need buffers; a full queue answers kResourceExhausted.  Probes go ahead of
-// pushes: a layer waits for them.  A message that does not parse is counted
-// and dropped, one that asks for nonsense is answered kError.
+// Puts are done as they arrive.  All else queues, since its answers need
+// buffers; a full queue answers kResourceExhausted.  Corrections are urgent:
+// they go ahead of everything, with buffers of their own, and what one KV head
+// lacks is sent while the next one is scanned.  Probes go ahead of fetches.
+// A message that does not parse is counted and dropped, one that asks for
+// nonsense is answered kError.
 //
 // Threads: one, "dataplane", which owns the transport; Start, Stop, Address
 // and TransportName from any other.
@@ -81,6 +85,20 @@ class DataPlane : public MessageHandler {
     std::vector<float> q;
     int packed_buffer = -1;
   };
+  struct QueuedCorrection {
+    Endpoint* from = nullptr;
+    wire::WireHeader header;
+    SessionSnapshot session;
+    std::vector<uint64_t> payload;  // words, since it views them
+    CorrectionRequest request;      // views of payload
+    Nanos arrived = 0;
+    int reply_buffer = -1;
+    int head = 0;                         // the next to scan
+    std::vector<wire::FetchEntry> picks;  // of the last head scanned
+    size_t next = 0;                      // of picks, to be pushed
+    int packed_buffer = -1;
+    PackedPush packed;
+  };
 
   void Loop();
   void Dispatch(Endpoint* from, const wire::Message& message);
@@ -91,14 +109,28 @@ class DataPlane : public MessageHandler {
   void OnPutBlocks(Endpoint* from, const wire::Message& message);
   void OnFetch(Endpoint* from, const wire::Message& message);
   void OnProbe(Endpoint* from, const wire::Message& message);
+  void OnCorrect(Endpoint* from, const wire::Message& message);
   void OnCancel(Endpoint* from, uint64_t request_id);
 
+  // Each does a piece of its queue's front.  Returns whether there was
+  // anything that could be done.
+  bool RunCorrection();
   bool RunProbe();
   bool RunPush();
-  absl::Status SendPush(const QueuedFetch& fetch);
+  int RunCorrections();
+  // Sends what is picked and not pushed yet.  kResourceExhausted: not now.
+  absl::Status PushPicks(QueuedCorrection& correction);
+  void CorrectNextHead(QueuedCorrection& correction);
+  // What is common to all pushes.  `buffer` of `buffers` is the send's when
+  // the status is OK.
+  absl::Status SendPush(Endpoint* to, const wire::WireHeader& request,
+                        int layer, const PackedPush& push, bool is_last,
+                        SendBuffers* buffers, int buffer);
   absl::Status SendProbeReply(const QueuedProbe& probe);
+  absl::Status SendCorrectReply(const QueuedCorrection& correction);
   void EndFetch(QueuedFetch& fetch);
   void EndProbe(QueuedProbe& probe);
+  void EndCorrection(QueuedCorrection& correction);
 
   // Answers without a payload.  One that cannot be sent is left to the peer's
   // deadline.
@@ -112,11 +144,15 @@ class DataPlane : public MessageHandler {
   StoreMetrics& metrics_;
   SendBuffers push_buffers_;
   SendBuffers probe_buffers_;
+  SendBuffers correction_buffers_;
+  SendBuffers correction_replies_;
   SendBuffers error_buffers_;
   Gatherer gatherer_;
   Prober prober_;
+  Corrector corrector_;
   BoundedQueue<QueuedFetch> fetches_;
   BoundedQueue<QueuedProbe> probes_;
+  BoundedQueue<QueuedCorrection> corrections_;
   size_t queued_bytes_ = 0;
   // After the buffers: it gives them back while it closes.
   std::unique_ptr<Transport> transport_;

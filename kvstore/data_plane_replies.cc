@@ -35,7 +35,6 @@ void DataPlane::EndProbe(QueuedProbe& probe) {
   probes_.Pop();
 }
 
-// Whether there was anything to do.
 bool DataPlane::RunPush() {
   if (fetches_.empty()) return false;
   QueuedFetch& fetch = fetches_.Front();
@@ -51,7 +50,11 @@ bool DataPlane::RunPush() {
                        std::span(fetch.entries).subspan(fetch.next),
                        &gatherer_, push_buffers_.At(fetch.packed_buffer));
   }
-  absl::Status sent = SendPush(fetch);
+  const bool is_last =
+      fetch.next + fetch.packed.entries == fetch.entries.size();
+  absl::Status sent =
+      SendPush(fetch.from, fetch.header, fetch.layer, fetch.packed, is_last,
+               &push_buffers_, fetch.packed_buffer);
   if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
   if (!sent.ok()) {
     EndFetch(fetch);  // the peer is gone
@@ -59,7 +62,7 @@ bool DataPlane::RunPush() {
   }
   fetch.packed_buffer = -1;  // the send's now
   fetch.next += fetch.packed.entries;
-  if (fetch.next == fetch.entries.size()) {
+  if (is_last) {
     metrics_.fetch_seconds->Observe(
         static_cast<double>(store_->clock()->Now() - fetch.arrived) / kSecond);
     EndFetch(fetch);
@@ -67,26 +70,26 @@ bool DataPlane::RunPush() {
   return true;
 }
 
-absl::Status DataPlane::SendPush(const QueuedFetch& fetch) {
-  const PackedPush& push = fetch.packed;
-  const int buffer = fetch.packed_buffer;
-  ByteView payload = push_buffers_.At(buffer).first(push.bytes);
+absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
+                                 int layer, const PackedPush& push,
+                                 bool is_last, SendBuffers* buffers,
+                                 int buffer) {
+  ByteView payload = buffers->At(buffer).first(push.bytes);
   wire::PushBody body;
-  body.layer = static_cast<uint32_t>(fetch.layer);
+  body.layer = static_cast<uint32_t>(layer);
   body.count = static_cast<uint32_t>(push.entries);
-  body.last = fetch.next + push.entries == fetch.entries.size();
+  body.last = is_last;
   wire::WireHeader header;
   header.type = static_cast<uint16_t>(wire::MessageType::kPush);
   header.epoch = options_.epoch;
-  header.request_id = fetch.header.request_id;
-  header.session_id = fetch.header.session_id;
+  header.request_id = request.request_id;
+  header.session_id = request.session_id;
   wire::DescribePayload(payload, push.table_bytes, &header);
-  return fetch.from->Send(
+  return to->Send(
       wire::Pack(header, AsBytes(body)).view(), payload,
-      [this, buffer](const absl::Status&) { push_buffers_.Return(buffer); });
+      [buffers, buffer](const absl::Status&) { buffers->Return(buffer); });
 }
 
-// Whether there was anything to do.
 bool DataPlane::RunProbe() {
   if (probes_.empty()) return false;
   QueuedProbe& probe = probes_.Front();

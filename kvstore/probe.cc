@@ -3,27 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "kernels/block_scores.h"
+#include "kvstore/probe_rows.h"
 
 namespace forecache {
-namespace {
-
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-// log(exp(a) + exp(b)); -infinity stands for no keys.
-float LogAddExp(float a, float b) {
-  if (a == kNothing) return b;
-  if (b == kNothing) return a;
-  float top = std::max(a, b);
-  return top + std::log1p(std::exp(std::min(a, b) - top));
-}
-
-}  // namespace
-
 size_t ProbeReplyBytes(const KvGeometry& geometry, int blocks) {
   size_t rows = size_t{1} * geometry.kv_heads * geometry.group;
   return rows * (sizeof(float) + size_t{2} * blocks);
@@ -56,14 +42,15 @@ absl::Status ValidateProbe(const KvGeometry& geometry,
   return absl::OkStatus();
 }
 
-// Scores blocks [0, blocks) of one segment into block_max_ at `first_block`.
+// Scores blocks [0, blocks) of segment `number`.
 size_t Prober::ScoreSegment(const SegmentView& view,
                             const ProbeRequest& request, int kv_head,
-                            int first_block, int blocks) {
+                            int number, int blocks) {
   const KvGeometry& geometry = view.geometry();
   const float* q =
       request.q.data() + size_t{1} * kv_head * geometry.group *
                              geometry.head_dim;
+  float* block_max = scores_.block_max.data() + number * kSegmentBlocks;
   ByteView codes = view.CodePlane(request.layer, kv_head);
   // A code plane is scanned whole: for a part of a segment the keys serve.
   bool use_codes = source_ == ProbeSource::kCodes && !codes.empty() &&
@@ -75,11 +62,11 @@ size_t Prober::ScoreSegment(const SegmentView& view,
     scores.group = geometry.group;
     scores.q = q;
     scores.scale = request.scale;
-    scores.block_max = block_max_.data() + first_block;
-    scores.row_stride = request.blocks;
-    scores.lse = segment_lse_.data();
+    scores.block_max = block_max;
+    scores.row_stride = scores_.stride;
+    scores.lse = scan_lse_.data();
     CodeScoresCpu(scores);
-    MergeLse(kv_head, geometry.group);
+    MergeSegment(number, geometry.group);
     return geometry.PlaneBytes();
   }
   ByteView keys = view.KeyPlane(request.layer, kv_head);
@@ -101,58 +88,74 @@ size_t Prober::ScoreSegment(const SegmentView& view,
     scores.group = geometry.group;
     scores.q = q;
     scores.scale = request.scale;
-    scores.block_max = block_max_.data() + first_block + block;
-    scores.row_stride = request.blocks;
-    scores.lse = segment_lse_.data();
+    scores.block_max = block_max + block;
+    scores.row_stride = scores_.stride;
+    scores.lse = scan_lse_.data();
     ExactScoresCpu(scores);
-    MergeLse(kv_head, geometry.group);
+    MergeSegment(number, geometry.group);
     covered += (end - block) * geometry.PartBytes();
     block = end;
   }
   return covered;
 }
 
-void Prober::MergeLse(int kv_head, int group) {
+void Prober::MergeSegment(int number, int group) {
   for (int g = 0; g < group; ++g) {
-    float& sum = lse_[kv_head * group + g];
-    sum = LogAddExp(sum, segment_lse_[g]);
+    float& lse = segment_lse_[g * lse_stride_ + number];
+    lse = lse == kNoScore ? scan_lse_[g] : LogAddExp(lse, scan_lse_[g]);
+  }
+}
+
+size_t Prober::ScanHead(const SessionSnapshot& session,
+                        const ProbeRequest& request, int kv_head) {
+  const int group = session.geometry.group;
+  const int segments =
+      std::min<int>(session.segments->size(),
+                    (request.blocks + kSegmentBlocks - 1) / kSegmentBlocks);
+  scores_.stride = RowStride(request.blocks);
+  scores_.block_max.assign(group * scores_.stride, kNoScore);
+  scores_.lse.resize(group);
+  scan_lse_.resize(group);
+  lse_stride_ = RowStride(segments);
+  segment_lse_.assign(group * lse_stride_, kNoScore);
+  size_t covered = 0;
+  for (int number = 0; number < segments; ++number) {
+    const SegmentRef& ref = (*session.segments)[number];
+    if (ref.view == nullptr) continue;
+    const int blocks =
+        std::min(kSegmentBlocks, request.blocks - number * kSegmentBlocks);
+    covered += ScoreSegment(*ref.view, request, kv_head, number, blocks);
+  }
+  for (int g = 0; g < group; ++g) {
+    scores_.lse[g] = LogSumExp(
+        std::span(segment_lse_).subspan(g * lse_stride_, lse_stride_));
+  }
+  return covered;
+}
+
+void WriteHeadScores(const HeadScores& scores, int blocks, std::byte* out) {
+  for (size_t g = 0; g < scores.lse.size(); ++g) {
+    WriteLogProbabilities(scores.block_max.data() + g * scores.stride,
+                          scores.lse[g], blocks,
+                          out + g * blocks * sizeof(uint16_t));
   }
 }
 
 size_t Prober::Probe(const SessionSnapshot& session,
                      const ProbeRequest& request, MutableBytes reply) {
   const KvGeometry& geometry = session.geometry;
-  const int group = geometry.group;
-  const size_t rows = size_t{1} * geometry.kv_heads * group;
+  const size_t lse_bytes = geometry.group * sizeof(float);
+  const size_t row_bytes =
+      size_t{1} * geometry.group * request.blocks * sizeof(uint16_t);
   FC_CHECK(reply.size() == ProbeReplyBytes(geometry, request.blocks));
-  lse_.assign(rows, kNothing);
-  segment_lse_.resize(group);
-  const int segments =
-      std::min<int>(session.segments->size(),
-                    (request.blocks + kSegmentBlocks - 1) / kSegmentBlocks);
-  std::byte* out = reply.data() + rows * sizeof(float);
+  std::byte* lse = reply.data();
+  std::byte* rows = lse + geometry.kv_heads * lse_bytes;
   size_t covered = 0;
   for (int head = 0; head < geometry.kv_heads; ++head) {
-    block_max_.assign(size_t{1} * group * request.blocks, kNothing);
-    for (int number = 0; number < segments; ++number) {
-      const SegmentRef& ref = (*session.segments)[number];
-      if (ref.view == nullptr) continue;
-      int first = number * kSegmentBlocks;
-      int blocks = std::min(kSegmentBlocks, request.blocks - first);
-      covered += ScoreSegment(*ref.view, request, head, first, blocks);
-    }
-    for (int g = 0; g < group; ++g) {
-      const float lse = lse_[head * group + g];
-      const float* row = block_max_.data() + size_t{1} * g * request.blocks;
-      for (int block = 0; block < request.blocks; ++block) {
-        uint16_t bits =
-            FloatToF16(lse == kNothing ? kNothing : row[block] - lse);
-        std::memcpy(out, &bits, sizeof(bits));
-        out += sizeof(bits);
-      }
-    }
+    covered += ScanHead(session, request, head);
+    std::memcpy(lse + head * lse_bytes, scores_.lse.data(), lse_bytes);
+    WriteHeadScores(scores_, request.blocks, rows + head * row_bytes);
   }
-  std::memcpy(reply.data(), lse_.data(), rows * sizeof(float));
   return covered;
 }
 

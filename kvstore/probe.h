@@ -31,6 +31,16 @@ size_t ProbeReplyBytes(const KvGeometry& geometry, int blocks);
 absl::Status ValidateProbe(const KvGeometry& geometry,
                            const ProbeRequest& request);
 
+// The scores of one KV head, as a scan left them.
+//
+// Threads: as the Prober's that it belongs to.
+struct HeadScores {
+  // [group][stride], -infinity where no block is held, and up to the stride.
+  std::vector<float> block_max;
+  std::vector<float> lse;  // [group]
+  size_t stride = 0;
+};
+
 // A Prober owns the scratch memory of scans.
 //
 // Threads: one thread.
@@ -44,16 +54,28 @@ class Prober {
   size_t Probe(const SessionSnapshot& session, const ProbeRequest& request,
                MutableBytes reply);
 
+  // Scores one KV head: see scores().  Returns the bytes of keys covered.
+  // REQUIRES: ValidateProbe is OK.
+  size_t ScanHead(const SessionSnapshot& session, const ProbeRequest& request,
+                  int kv_head);
+  // Of the last ScanHead.
+  const HeadScores& scores() const { return scores_; }
+
  private:
   size_t ScoreSegment(const SegmentView& view, const ProbeRequest& request,
-                      int kv_head, int first_block, int blocks);
-  void MergeLse(int kv_head, int group);
+                      int kv_head, int number, int blocks);
+  // Takes the log-sum-exps of a scan into those of its segment.
+  void MergeSegment(int number, int group);
 
   const ProbeSource source_;
-  std::vector<float> block_max_;    // [group][blocks] of one KV head
-  std::vector<float> lse_;          // [kv_heads][group]
-  std::vector<float> segment_lse_;  // [group] of one scan
+  HeadScores scores_;
+  std::vector<float> segment_lse_;  // [group][lse_stride_]
+  size_t lse_stride_ = 0;
+  std::vector<float> scan_lse_;  // [group] of one scan
 };
+
+// The f16 rows of a head in a reply: wire::ProbeReplyBody.
+void WriteHeadScores(const HeadScores& scores, int blocks, std::byte* out);
 
 }  // namespace forecache
 

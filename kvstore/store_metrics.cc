@@ -47,6 +47,12 @@ StoreMetrics::StoreMetrics(Metrics* metrics) {
   probe_seconds = metrics->AddHistogram(
       "forecache_store_probe_seconds",
       "Time to score one probe.", LatencyBounds());
+  corrections = metrics->AddCounter(
+      "forecache_store_corrections_total",
+      "Corrections worked off.");
+  correct_seconds = metrics->AddHistogram(
+      "forecache_store_correct_seconds",
+      "Time from a correction's arrival to its reply.", LatencyBounds());
   fetch_seconds = metrics->AddHistogram(
       "forecache_store_fetch_seconds",
       "Time from a fetch's arrival to its last push.", LatencyBounds());

@@ -19,6 +19,8 @@ struct StoreMetrics {
   Counter* probes;
   Counter* probe_key_bytes;
   Histogram* probe_seconds;
+  Counter* corrections;
+  Histogram* correct_seconds;
   Histogram* fetch_seconds;
   Gauge* dram_bytes;
   Gauge* dram_capacity_bytes;

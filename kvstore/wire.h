@@ -24,7 +24,7 @@ static_assert(std::endian::native == std::endian::little,
               "the wire is little-endian");
 
 inline constexpr uint32_t kMagic = 0x31574346;  // "FCW1"
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 
 enum class MessageType : uint16_t {
   kHello = 1,       // worker -> store: no body.  Answered by kHelloAck.
@@ -39,6 +39,10 @@ enum class MessageType : uint16_t {
   kCancel = 10,     // no body; request_id names the request to forget
   kPing = 11,       // no body.  Answered by kPong.
   kPong = 12,       // no body
+  // CorrectBody.  Answered by kPush, for what is pushed, and one kCorrectReply;
+  // or kError.
+  kCorrect = 13,
+  kCorrectReply = 14,  // CorrectReplyBody
 };
 
 struct WireHeader {
@@ -142,6 +146,61 @@ struct ProbeReplyBody {
 };
 static_assert(sizeof(ProbeReplyBody) == 8);
 
+// A probe whose best missing blocks are pushed in the same trip: for each KV
+// head at most as many as it has slots, of blocks [first, end).  Payload:
+//   u64 resident   [kv_heads][ResidentWords(blocks)]  bit b: block b is there
+//   f32 queries    [kv_heads][group][head_dim]        as in ProbeBody
+//   f32 local_lse  [kv_heads][group]  of keys that the worker scored itself
+//   u32 slot_count [kv_heads]
+//   OfferedSlot    [sum of slot_count], head by head
+struct CorrectBody {
+  uint32_t layer = 0;
+  uint32_t blocks = 0;
+  float scale = 0;
+  uint32_t first = 0;
+  uint32_t end = 0;      // at most blocks
+  uint32_t slots = 0;    // sum of slot_count
+  float threshold = 0;   // the least probability worth a push
+  uint32_t flags = 0;    // CorrectFlags
+};
+static_assert(sizeof(CorrectBody) == 32);
+
+enum CorrectFlags : uint32_t {
+  kCorrectWantsScores = 1,  // the reply has the rows of a PROBE_REPLY
+};
+
+// A place for one block.  A head's slots are used in their order.
+struct OfferedSlot {
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+};
+static_assert(sizeof(OfferedSlot) == 8);
+
+// Words of 64 bits that the residency of `blocks` blocks takes.
+inline constexpr size_t ResidentWords(size_t blocks) {
+  return (blocks + 63) / 64;
+}
+
+// Payload: CorrectedHead [kv_heads], then f32 lse [kv_heads][group], then, if
+// asked for, the f16 rows of a PROBE_REPLY.
+struct CorrectReplyBody {
+  uint32_t layer = 0;
+  uint32_t blocks = 0;
+  uint32_t flags = 0;  // of the request
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(CorrectReplyBody) == 16);
+
+// What became of one KV head.  Probabilities are means over its query heads of
+// exp(block's largest logit - lse), lse being of all keys, local ones too.
+struct CorrectedHead {
+  uint32_t used = 0;       // slots, from the first: each gets its PushEntry
+  float best_left = 0;     // best missing block of [first, end) not pushed
+  float missing_mass = 0;  // sum over missing blocks of [0, blocks) not pushed
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(CorrectedHead) == 16);
+
 struct ErrorBody {
   uint32_t code = 0;  // absl::StatusCode
   uint32_t reserved = 0;
@@ -149,7 +208,7 @@ struct ErrorBody {
 static_assert(sizeof(ErrorBody) == 8);
 
 // The largest header and body together.
-inline constexpr size_t kHeaderAndBodyMax = sizeof(WireHeader) + 16;
+inline constexpr size_t kHeaderAndBodyMax = sizeof(WireHeader) + 32;
 
 // A header and body ready to send.
 struct PackedHeader {

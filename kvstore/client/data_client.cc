@@ -13,26 +13,9 @@
 
 namespace forecache {
 
+using client_internal::CheckLayer;
+using client_internal::HeaderFor;
 using wire::MessageType;
-
-namespace {
-
-absl::Status CheckLayer(const SessionHandle& session, int layer) {
-  if (layer >= 0 && layer < session.geometry.layers) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "layer is ", layer, ", must be below ", session.geometry.layers));
-}
-
-wire::WireHeader HeaderFor(MessageType type, const SessionHandle& session) {
-  wire::WireHeader header;
-  header.type = static_cast<uint16_t>(type);
-  header.session_id = session.id;
-  header.session_key[0] = session.key[0];
-  header.session_key[1] = session.key[1];
-  return header;
-}
-
-}  // namespace
 
 DataClient::DataClient(Transport* transport, Clock* clock)
     : impl_(std::make_unique<Impl>(transport, clock)) {
@@ -160,7 +143,10 @@ absl::Status DataClient::Probe(const SessionHandle& session, int layer,
 
 void DataClient::Cancel(uint64_t request_id) {
   Request* request = impl_->requests.Find(request_id);
-  if (request == nullptr || request->kind != RequestKind::kFetch) return;
+  if (request == nullptr || (request->kind != RequestKind::kFetch &&
+                             request->kind != RequestKind::kCorrect)) {
+    return;
+  }
   wire::WireHeader header;
   header.type = static_cast<uint16_t>(MessageType::kCancel);
   header.epoch = impl_->epoch;

@@ -1,4 +1,4 @@
-// A worker's door to one store's data plane: put, fetch and probe.
+// A worker's door to one store's data plane: put, fetch, probe and correct.
 //
 // Everything is asynchronous.  Answers arrive inside Progress(), as calls on
 // the callbacks given with the request; each request ends exactly once, at the
@@ -53,6 +53,61 @@ struct ProbeResult {
   std::span<const uint16_t> log_probability;  // f16 [kv_heads][group][blocks]
 };
 
+// What a correction asks for: see wire::CorrectBody.  The spans are copied.
+//
+// Threads: a value.
+struct CorrectRequest {
+  int layer = 0;
+  int blocks = 0;  // scores [0, blocks)
+  float scale = 0;
+  std::span<const float> q;  // [kv_heads][group][head_dim], unscaled
+  // Log-sum-exp of the logits that the worker scored itself, [kv_heads][group];
+  // empty: there are none.
+  std::span<const float> local_lse;
+  // Blocks [first, end) may be pushed, those of at least `threshold` merged
+  // probability.
+  int first = 0;
+  int end = 0;
+  float threshold = 0;
+  bool wants_scores = false;
+  // What is there already, [kv_heads][wire::ResidentWords(blocks)]: bit b % 64
+  // of word b / 64 is block b.
+  std::span<const uint64_t> resident;
+  // Places for what is pushed: slot_count[h] of head h, one head's after the
+  // other's, at most kCorrectionSlotsMax a head.  No two are equal.
+  std::span<const uint32_t> slot_count;  // [kv_heads]
+  std::span<const wire::OfferedSlot> slots;
+};
+
+// What a correction found.  The views end with the call.
+struct CorrectResult {
+  int layer = 0;
+  int blocks = 0;
+  std::span<const wire::CorrectedHead> heads;  // [kv_heads]
+  // As in ProbeResult: of the store's keys alone.
+  std::span<const float> lse;
+  std::span<const uint16_t> log_probability;  // empty unless asked for
+};
+
+// Takes what a correction brings.
+//
+// Threads: as BlockSink.
+class CorrectSink {
+ public:
+  virtual ~CorrectSink() = default;
+  // A block whose checksums match its bytes, for a slot that was offered; it is
+  // of the range and was not resident.  The views end with the call.
+  virtual void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
+                       ByteView v) = 0;
+  // A slot that no block comes for: OK when none was worth it, or why the one
+  // that was chosen does not come (as BlockSink::OnBlockFailed).
+  virtual void OnSlotReturned(int layer, int kv_head,
+                              const wire::OfferedSlot& slot,
+                              const absl::Status& why) = 0;
+  // The store's reply, at most once, before or after the blocks.
+  virtual void OnCorrected(const CorrectResult& result) = 0;
+};
+
 struct DataClientCounters {
   uint64_t blocks_put = 0;
   uint64_t blocks_received = 0;
@@ -60,6 +115,7 @@ struct DataClientCounters {
   uint64_t wire_bytes_sent = 0;      // headers and payloads
   uint64_t wire_bytes_received = 0;
   uint64_t probes = 0;
+  uint64_t corrections = 0;
   uint64_t blocks_refused = 0;  // failed with kDataLoss, here or at the store
   uint64_t requests_timed_out = 0;
   uint64_t messages_refused = 0;  // unparseable, or of no known request
@@ -109,8 +165,16 @@ class DataClient : public MessageHandler {
   absl::Status Probe(const SessionHandle& session, int layer, int blocks,
                      float scale, std::span<const float> q, ProbeDone done);
 
-  // Forgets a fetch that is under way: blocks of it that arrive later are
-  // dropped.  Its sink and `done` hear kCancelled inside this call.
+  // Probes and fetches in one trip: the store scores the blocks and pushes the
+  // best of the missing ones at once, ahead of everything else.  `sink` hears
+  // of every offered slot exactly once, filled or returned, and of the reply;
+  // then `done`.  Returns the request's id, for Cancel.
+  absl::StatusOr<uint64_t> Correct(const SessionHandle& session,
+                                   const CorrectRequest& correction,
+                                   CorrectSink* sink, Done done);
+
+  // Forgets a fetch or correction that is under way: blocks of it that arrive
+  // later are dropped.  Its sink and `done` hear kCancelled inside this call.
   void Cancel(uint64_t request_id);
 
   // Moves messages and ends what is past its deadline.  Returns events.

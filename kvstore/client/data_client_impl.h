@@ -4,11 +4,32 @@
 
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/limits.h"
 #include "kvstore/client/data_client.h"
 #include "kvstore/client/request_table.h"
 
 namespace forecache {
+
+namespace client_internal {
+
+inline absl::Status CheckLayer(const SessionHandle& session, int layer) {
+  if (layer >= 0 && layer < session.geometry.layers) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "layer is ", layer, ", must be below ", session.geometry.layers));
+}
+
+inline wire::WireHeader HeaderFor(wire::MessageType type,
+                                  const SessionHandle& session) {
+  wire::WireHeader header;
+  header.type = static_cast<uint16_t>(type);
+  header.session_id = session.id;
+  header.session_key[0] = session.key[0];
+  header.session_key[1] = session.key[1];
+  return header;
+}
+
+}  // namespace client_internal
 
 // Threads: as DataClient.
 struct DataClient::Impl {
@@ -24,6 +45,7 @@ struct DataClient::Impl {
   void OnMessage(ByteView header, ByteView payload);
   void OnPush(Request* request, const wire::Message& message);
   void OnProbeReply(Request* request, const wire::Message& message);
+  void OnCorrectReply(Request* request, const wire::Message& message);
   void OnError(const wire::Message& message);
   void OnOtherVersion(const absl::Status& why);
 
@@ -31,6 +53,17 @@ struct DataClient::Impl {
   // for; `hint` is where to look first, and moves on.
   void TakeBlock(Request* request, const wire::PushEntry& entry, ByteView k,
                  ByteView v, size_t* hint);
+  // The same for a correction's slot.
+  void TakeSlot(Request* request, const wire::PushEntry& entry, ByteView k,
+                ByteView v);
+  // Checks a pushed block's bytes; counts what is refused.
+  absl::Status CheckBlock(const wire::PushEntry& entry, ByteView k, ByteView v);
+  // Tells the sink of a request that one of its answers will not come.
+  void FailAnswer(Request* request, size_t index, const absl::Status& why);
+  // Gives the slots back that the reply does not speak of.  False when the sink
+  // ended the request meanwhile.
+  bool ReturnUnused(Request* request,
+                    std::span<const wire::CorrectedHead> heads);
   // Ends a request well.
   void Finish(Request* request);
   // Ends a request, and each entry of it that is unanswered, with `why`.  No

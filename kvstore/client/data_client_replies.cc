@@ -21,16 +21,21 @@ bool Answers(const PushEntry& push, const FetchEntry& fetch) {
          push.slot == fetch.slot && push.generation == fetch.generation;
 }
 
-RequestKind KindOf(MessageType answer) {
-  switch (answer) {
+bool IsAnswer(MessageType type, RequestKind request) {
+  switch (type) {
+    case MessageType::kHelloAck:
+      return request == RequestKind::kHello;
     case MessageType::kPutAck:
-      return RequestKind::kPut;
+      return request == RequestKind::kPut;
     case MessageType::kPush:
-      return RequestKind::kFetch;
+      return request == RequestKind::kFetch ||
+             request == RequestKind::kCorrect;
     case MessageType::kProbeReply:
-      return RequestKind::kProbe;
+      return request == RequestKind::kProbe;
+    case MessageType::kCorrectReply:
+      return request == RequestKind::kCorrect;
     default:
-      return RequestKind::kHello;
+      return false;
   }
 }
 
@@ -88,7 +93,7 @@ void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
   if (message->type() == MessageType::kError) return OnError(*message);
   Request* request = requests.Find(message->header.request_id);
   if (request == nullptr || message->header.epoch != epoch ||
-      request->kind != KindOf(message->type())) {
+      !IsAnswer(message->type(), request->kind)) {
     ++counters.messages_refused;  // late, doubled, or not an answer
     return;
   }
@@ -105,6 +110,8 @@ void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
       return OnPush(request, *message);
     case MessageType::kProbeReply:
       return OnProbeReply(request, *message);
+    case MessageType::kCorrectReply:
+      return OnCorrectReply(request, *message);
     case MessageType::kPutAck:
       counters.blocks_put += request->blocks;
       return Finish(request);
@@ -141,12 +148,39 @@ void DataClient::Impl::OnPush(Request* request, const wire::Message& message) {
       v = rest.subspan(part, part);
       rest = rest.subspan(2 * part);
     }
-    TakeBlock(request, entry, k, v, &hint);
+    if (request->kind == RequestKind::kCorrect) {
+      TakeSlot(request, entry, k, v);
+    } else {
+      TakeBlock(request, entry, k, v, &hint);
+    }
     // The sink may have cancelled.
     request = requests.Find(id);
     if (request == nullptr) return;
   }
-  if (request->unanswered == 0) Finish(request);
+  const bool replied =
+      request->kind != RequestKind::kCorrect || request->replied;
+  if (request->unanswered == 0 && replied) Finish(request);
+}
+
+absl::Status DataClient::Impl::CheckBlock(const PushEntry& entry, ByteView k,
+                                          ByteView v) {
+  absl::Status why;
+  switch (static_cast<BlockStatus>(entry.status)) {
+    case BlockStatus::kOk:
+      if (Crc32c(k) == entry.checksums.k && Crc32c(v) == entry.checksums.v) {
+        ++counters.blocks_received;
+        counters.bytes_received += k.size() + v.size();
+        return absl::OkStatus();
+      }
+      why = absl::DataLossError("the block was damaged on the way");
+      break;
+    case BlockStatus::kNotFound:
+      return absl::NotFoundError("the store does not hold the block");
+    default:
+      why = absl::DataLossError("the store's copy of the block is damaged");
+  }
+  ++counters.blocks_refused;
+  return why;
 }
 
 void DataClient::Impl::TakeBlock(Request* request, const PushEntry& entry,
@@ -166,23 +200,8 @@ void DataClient::Impl::TakeBlock(Request* request, const PushEntry& entry,
   *hint = found + 1;
   request->answered[found] = true;
   --request->unanswered;
-  absl::Status why;
-  switch (static_cast<BlockStatus>(entry.status)) {
-    case BlockStatus::kOk:
-      if (Crc32c(k) == entry.checksums.k && Crc32c(v) == entry.checksums.v) {
-        ++counters.blocks_received;
-        counters.bytes_received += k.size() + v.size();
-        return request->sink->OnBlock(request->layer, entry, k, v);
-      }
-      why = absl::DataLossError("the block was damaged on the way");
-      break;
-    case BlockStatus::kNotFound:
-      why = absl::NotFoundError("the store does not hold the block");
-      break;
-    default:
-      why = absl::DataLossError("the store's copy of the block is damaged");
-  }
-  if (absl::IsDataLoss(why)) ++counters.blocks_refused;
+  const absl::Status why = CheckBlock(entry, k, v);
+  if (why.ok()) return request->sink->OnBlock(request->layer, entry, k, v);
   request->sink->OnBlockFailed(request->layer, entries[found], why);
 }
 
@@ -255,18 +274,31 @@ void DataClient::Impl::Finish(Request* request) {
   if (done) done(absl::OkStatus());
 }
 
+void DataClient::Impl::FailAnswer(Request* request, size_t index,
+                                  const absl::Status& why) {
+  request->answered[index] = true;
+  --request->unanswered;
+  if (request->kind == RequestKind::kFetch) {
+    const FetchEntry entry = request->entries()[index];
+    return request->sink->OnBlockFailed(request->layer, entry, why);
+  }
+  int head = 0;
+  for (size_t end = request->slot_count()[0]; end <= index;) {
+    end += request->slot_count()[++head];
+  }
+  const wire::OfferedSlot slot = request->slots()[index];
+  request->correct_sink->OnSlotReturned(request->layer, head, slot, why);
+}
+
 void DataClient::Impl::Fail(uint64_t id, const absl::Status& why) {
   Request* request = requests.Find(id);
   if (request == nullptr) return;
-  if (request->kind == RequestKind::kFetch) {
-    for (size_t i = 0; i < request->answered.size(); ++i) {
-      if (request->answered[i]) continue;
-      request->answered[i] = true;
-      --request->unanswered;
-      FetchEntry entry = request->entries()[i];
-      request->sink->OnBlockFailed(request->layer, entry, why);
-      if (requests.Find(id) == nullptr) return;  // ended by the sink
-    }
+  const bool has_answers = request->kind == RequestKind::kFetch ||
+                           request->kind == RequestKind::kCorrect;
+  for (size_t i = 0; has_answers && request->unanswered > 0; ++i) {
+    if (request->answered[i]) continue;
+    FailAnswer(request, i, why);
+    if (requests.Find(id) == nullptr) return;  // ended by the sink
   }
   DataClient::Done done = std::move(request->done);
   DataClient::ProbeDone probe_done = std::move(request->probe_done);

@@ -50,6 +50,7 @@ void RequestTable::End(Request* request) {
   newer_link = request->newer;
   older_link = request->older;
   request->sink = nullptr;
+  request->correct_sink = nullptr;
   request->done = nullptr;
   request->probe_done = nullptr;
   --under_way_;

@@ -11,7 +11,7 @@
 
 namespace forecache {
 
-enum class RequestKind : uint8_t { kHello, kPut, kFetch, kProbe };
+enum class RequestKind : uint8_t { kHello, kPut, kFetch, kProbe, kCorrect };
 
 struct Request {
   uint64_t id = 0;  // 0: nobody waits for an answer
@@ -24,9 +24,12 @@ struct Request {
   BlockSink* sink = nullptr;
   DataClient::Done done;
   DataClient::ProbeDone probe_done;
+  CorrectSink* correct_sink = nullptr;
   std::vector<std::byte> payload;  // a fetch's entries lie here
-  std::vector<bool> answered;      // of a fetch, by entry
+  std::vector<bool> answered;      // by entry of a fetch, slot of a correction
   size_t unanswered = 0;
+  wire::CorrectBody correct;  // of a correction
+  bool replied = false;       // to a correction
   // Neighbours in the order of the starts; -1: none.
   int older = -1;
   int newer = -1;
@@ -34,6 +37,23 @@ struct Request {
   std::span<const wire::FetchEntry> entries() const {
     return {reinterpret_cast<const wire::FetchEntry*>(payload.data()),
             payload.size() / sizeof(wire::FetchEntry)};
+  }
+  // Of a correction, where its payload ends.
+  std::span<const wire::OfferedSlot> slots() const {
+    return {reinterpret_cast<const wire::OfferedSlot*>(
+                payload.data() + payload.size()) - correct.slots,
+            correct.slots};
+  }
+  std::span<const uint32_t> slot_count() const {
+    return {reinterpret_cast<const uint32_t*>(slots().data()) -
+                geometry.kv_heads,
+            static_cast<size_t>(geometry.kv_heads)};
+  }
+  bool IsResident(int kv_head, uint32_t block) const {
+    const size_t word =
+        kv_head * wire::ResidentWords(correct.blocks) + block / 64;
+    return (reinterpret_cast<const uint64_t*>(payload.data())[word] >>
+                (block % 64) & 1) != 0;
   }
 };
 

@@ -1,4 +1,4 @@
-// The data plane's messages, byte for byte: version 1.  A change here is a new
+// The data plane's messages, byte for byte: version 2.  A change here is a new
 // version (docs/WIRE.md).
 #include "kvstore/wire.h"
 
@@ -41,7 +41,7 @@ std::string HexOf(MessageType type, ByteView body, ByteView payload,
 
 TEST(WireGoldenTest, HeaderAlone) {
   EXPECT_EQ(HexOf(MessageType::kHello, {}, {}, 0),
-            "4643573101000100040302018588f48518171615141312112827262524232221"
+            "4643573102000100040302016864381b18171615141312112827262524232221"
             "3837363534333231484746454443424100000000000000000000000000000000");
 }
 
@@ -49,7 +49,7 @@ TEST(WireGoldenTest, PutBlocks) {
   PutBlocksBody body{0x51, 0x52, 0x53, 0};
   std::vector<std::byte> payload(24, std::byte{0xAB});
   EXPECT_EQ(HexOf(MessageType::kPutBlocks, AsBytes(body), payload, 8),
-            "46435731010003000403020141ef5e2418171615141312112827262524232221"
+            "46435731020003000403020109adc69218171615141312112827262524232221"
             "383736353433323148474645444342411800000010000000bb47d59808000000"
             "51000000520000005300000000000000");
 }
@@ -65,6 +65,13 @@ TEST(WireGoldenTest, Bodies) {
   EXPECT_EQ(Hex(AsBytes(ProbeBody{1, 2, 0.125f, 0})),
             "01000000020000000000003e00000000");
   EXPECT_EQ(Hex(AsBytes(ProbeReplyBody{1, 2})), "0100000002000000");
+  EXPECT_EQ(Hex(AsBytes(CorrectBody{1, 2, 0.125f, 3, 4, 5, 0.25f, 1})),
+            "01000000020000000000003e0300000004000000050000000000803e01000000");
+  EXPECT_EQ(Hex(AsBytes(OfferedSlot{1, 2})), "0100000002000000");
+  EXPECT_EQ(Hex(AsBytes(CorrectReplyBody{1, 2, 1, 0})),
+            "01000000020000000100000000000000");
+  EXPECT_EQ(Hex(AsBytes(CorrectedHead{1, 0.125f, 0.25f, 0})),
+            "010000000000003e0000803e00000000");
   EXPECT_EQ(Hex(AsBytes(ErrorBody{15, 0})), "0f00000000000000");
 }
 

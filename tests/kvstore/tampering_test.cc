@@ -338,7 +338,7 @@ TEST_F(ClientTamperingTest, DamagedScoresAreRefused) {
 TEST_F(ClientTamperingTest, OtherVersionEndsTheHello) {
   Bytes answer = Packed(wire::MessageType::kHelloAck, 1,
                         store_.Last().header.request_id, {}, {}, {}, 0);
-  answer[4] = std::byte{2};
+  answer[4] = std::byte{9};
   store_.Send(store_.peer, answer, {});
   Move();
   EXPECT_TRUE(absl::IsFailedPrecondition(hello_)) << hello_;

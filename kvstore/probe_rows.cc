@@ -1,0 +1,176 @@
+#include "kvstore/probe_rows.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "common/check.h"
+#include "common/limits.h"
+
+namespace forecache {
+namespace {
+
+// exp(-16) of a whole is less than an f16 score can tell from nothing.
+constexpr float kNegligible = -16;
+
+// exp(x) for x in [-80, 0], without a branch.
+inline float SmallExp(float x) {
+  constexpr float kLog2E = 1.44269504f;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: rounds to whole numbers
+  const float t = x * kLog2E;
+  const float shifted = t + kRound;
+  const float f = t - (shifted - kRound);  // in [-0.5, 0.5]
+  float p = 1.3333558e-3f;
+  p = p * f + 9.6181291e-3f;
+  p = p * f + 5.5504109e-2f;
+  p = p * f + 2.4022651e-1f;
+  p = p * f + 6.9314718e-1f;
+  p = p * f + 1.0f;
+  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
+}
+
+// FloatToF16 without a branch, for what is no NaN.
+inline uint16_t ToF16(float value) {
+  constexpr float kSubnormal = 0.5f;  // adding it aligns the last bit to 2^-24
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000;
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  const uint32_t rebiased = magnitude - 0x38000000;
+  const uint32_t normal = (rebiased + 0xFFF + ((rebiased >> 13) & 1)) >> 13;
+  const uint32_t subnormal =
+      std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + kSubnormal) -
+      std::bit_cast<uint32_t>(kSubnormal);
+  // Signed comparisons: SSE2 has no others, and magnitudes are positive.
+  const int32_t size = static_cast<int32_t>(magnitude);
+  uint32_t half = size < 0x38800000 ? subnormal : normal;
+  half = size >= 0x477FF000 ? 0x7C00 : half;
+  return static_cast<uint16_t>(sign | half);
+}
+
+inline float LargestOf(const float* run) {
+  float lanes[4] = {run[0], run[1], run[2], run[3]};
+  for (int i = 4; i < kRowRun; i += 4) {
+    for (int j = 0; j < 4; ++j) lanes[j] = std::max(lanes[j], run[i + j]);
+  }
+  return std::max(std::max(lanes[0], lanes[1]), std::max(lanes[2], lanes[3]));
+}
+
+}  // namespace
+
+float LogAddExp(float a, float b) {
+  if (a == kNoScore) return b;
+  if (b == kNoScore) return a;
+  const float top = std::max(a, b);
+  return top + std::log1p(std::exp(std::min(a, b) - top));
+}
+
+float LogSumExp(std::span<const float> values) {
+  float top = kNoScore;
+  for (float value : values) top = std::max(top, value);
+  if (top == kNoScore) return kNoScore;
+  double sum = 0;
+  for (float value : values) {
+    const float x = value - top;
+    if (x > kNegligible - 8) sum += SmallExp(x);
+  }
+  return top + static_cast<float>(std::log(sum));
+}
+
+void WriteLogProbabilities(const float* row, float lse, int blocks,
+                           std::byte* out) {
+  if (lse == kNoScore) lse = 0;  // nothing was scored: the row is -infinity
+  int block = 0;
+  uint16_t run[kRowRun];
+  for (; block + kRowRun <= blocks; block += kRowRun) {
+    for (int i = 0; i < kRowRun; ++i) run[i] = ToF16(row[block + i] - lse);
+    std::memcpy(out + 2 * block, run, sizeof(run));
+  }
+  for (; block < blocks; ++block) {
+    const uint16_t bits = ToF16(row[block] - lse);
+    std::memcpy(out + 2 * block, &bits, sizeof(bits));
+  }
+}
+
+void MergeGroup(const float* rows, size_t stride, std::span<const float> lse,
+                float* merged) {
+  std::fill_n(merged, stride, 0.0f);
+  const float share = 1.0f / static_cast<float>(lse.size());
+  for (size_t g = 0; g < lse.size(); ++g) {
+    if (lse[g] == kNoScore) continue;
+    const float* row = rows + g * stride;
+    const float least = lse[g] + kNegligible;
+    for (size_t first = 0; first < stride; first += kRowRun) {
+      if (LargestOf(row + first) <= least) continue;
+      for (int i = 0; i < kRowRun; ++i) {
+        const float x = row[first + i] - lse[g];
+        const float p = SmallExp(std::max(x, kNegligible)) * share;
+        merged[first + i] += x > kNegligible ? p : 0.0f;
+      }
+    }
+  }
+}
+
+BestBlocks PickBest(const float* merged, int first, int end, float threshold,
+                    std::span<uint32_t> picks) {
+  FC_CHECK(picks.size() <= kCorrectionSlotsMax) << picks.size();
+  const int limit = static_cast<int>(picks.size());
+  float scores[kCorrectionSlotsMax];
+  BestBlocks best;
+  // What is not above it is neither picked nor the best that is left.
+  float floor = 0;
+  auto take = [&](int block) {
+    const float score = merged[block];
+    if (score < threshold || limit == 0) {
+      best.best_left = std::max(best.best_left, score);
+    } else if (best.count == limit && score <= scores[limit - 1]) {
+      best.best_left = std::max(best.best_left, score);
+    } else {
+      if (best.count == limit) {
+        best.best_left = std::max(best.best_left, scores[--best.count]);
+      }
+      int at = best.count++;
+      for (; at > 0 && scores[at - 1] < score; --at) {
+        scores[at] = scores[at - 1];
+        picks[at] = picks[at - 1];
+      }
+      scores[at] = score;
+      picks[at] = static_cast<uint32_t>(block);
+    }
+    floor = best.best_left;
+  };
+  for (int block = first; block < end;) {
+    const int stop = std::min(end, (block / kRowRun + 1) * kRowRun);
+    const float* run = merged + block / kRowRun * kRowRun;
+    if (LargestOf(run) > floor) {
+      for (; block < stop; ++block) {
+        if (merged[block] > floor) take(block);
+      }
+    }
+    block = stop;
+  }
+  for (int i = 0; i < best.count; ++i) best.picked += scores[i];
+  return best;
+}
+
+double ClearResident(std::span<const uint64_t> resident, size_t stride,
+                     float* merged) {
+  for (size_t word = 0; word < resident.size(); ++word) {
+    for (uint64_t bits = resident[word]; bits != 0; bits &= bits - 1) {
+      const size_t block = word * 64 + std::countr_zero(bits);
+      if (block < stride) merged[block] = 0;
+    }
+  }
+  double sum = 0;
+  for (size_t first = 0; first < stride; first += kRowRun) {
+    float lanes[4] = {};
+    for (int i = 0; i < kRowRun; i += 4) {
+      for (int j = 0; j < 4; ++j) lanes[j] += merged[first + i + j];
+    }
+    sum += (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+  }
+  return sum;
+}
+
+}  // namespace forecache
