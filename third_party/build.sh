@@ -62,6 +62,9 @@ fc_bench_one() {  # NAME OPTIONS...
   if [[ $name == decode ]]; then
     fc_build //kvstore:store //worker:worker
     extra=(--bin-dir "$FC_ROOT/bazel-bin" --story "$FC_ROOT/demo")
+  elif [[ $name == wire ]]; then
+    fc_build //kvstore:store
+    extra=(--bin-dir "$FC_ROOT/bazel-bin")
   fi
   "$FC_ROOT/bazel-bin/bench/${name}_bench" --model "$FC_MODEL_PATH" \
     "${extra[@]}" "$@"

@@ -8,6 +8,7 @@ FC_APT_PACKAGES=(
   bazel-bootstrap bazel-rules-java            # to build Forecache
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libucx-dev ucx-utils
+  iproute2                                    # links for `bench wire`
   librocksdb-dev
   prometheus-cpp-dev libcurl4-openssl-dev zlib1g-dev
   libabsl-dev libhwy-dev libisal-dev libssl-dev liburing-dev

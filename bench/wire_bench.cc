@@ -1,0 +1,225 @@
+// The wire between a worker and its store, beside what bounds it: gathers,
+// fetches, probes, corrections, a whole token's round, and two stores.
+//
+// Store and worker are processes of their own on cores of their own; all cases
+// of one repeat run before the next repeat begins.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "bench/harness.h"
+#include "bench/wire_bounds.h"
+#include "bench/wire_cases.h"
+#include "bench/wire_corrections.h"
+#include "bench/wire_report.h"
+#include "bench/wire_scaling.h"
+#include "bench/wire_tokens.h"
+#include "bench/wire_worker.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "demo/processes.h"
+
+namespace forecache {
+namespace {
+
+constexpr int kRepeats = 5;
+constexpr int kWorkerCore = 0;
+constexpr int kStoreCore = 1;
+constexpr char kStoreDramMib[] = "3072";
+
+struct Goal {
+  const char* path;
+  double bound;
+};
+// What issue 4 asks for.
+constexpr Goal kGoals[] = {
+    {"gather_256x4k_ms/tcp", 0.8},   {"gather_256x4k_ms/shm", 0.3},
+    {"get_64k_p50_ms/tcp", 0.06},    {"fetch_ratio/4k/tcp", 0.9},
+    {"fetch_ratio/4k/shm", 0.9},     {"fetch_ratio/8k/tcp", 0.9},
+    {"fetch_ratio/8k/shm", 0.9},     {"fetch_ratio/64k/tcp", 0.9},
+    {"fetch_ratio/64k/shm", 0.9},    {"fetch_ratio/1m/tcp", 0.9},
+    {"fetch_ratio/1m/shm", 0.9},     {"correct_p50_ms/8k", 0.25},
+    {"correct_p50_ms/32k", 0.75},    {"scaling_2_stores", 1.8}};
+
+void Progress(const std::string& what) {
+  std::fprintf(stderr, "wire: %s\n", what.c_str());
+}
+
+// The token rounds of one path.
+struct PathRounds {
+  std::string figure;
+  std::unique_ptr<TokenRounds> rounds;
+};
+
+// Everything that one store serves.
+//
+// Threads: one thread.
+class OneStore {
+ public:
+  OneStore(const WireSizes& sizes, bool smoke, WireReport* report)
+      : sizes_(sizes), smoke_(smoke), report_(report) {}
+
+  absl::Status Prepare(const std::string& grpc);
+  absl::Status Repeat();
+
+ private:
+  absl::Status RepeatBounds();
+
+  const WireSizes sizes_;
+  const bool smoke_;
+  WireReport* const report_;
+  bool has_perftest_ = true;
+  WireContexts contexts_;
+  std::vector<WirePath> paths_;
+  std::vector<PerftestBounds> bounds_;
+  std::vector<PathRounds> rounds_;
+};
+
+absl::Status OneStore::Prepare(const std::string& grpc) {
+  for (const char* name : {"tcp", "shm"}) {
+    UcxOptions options;
+    options.transports = name;
+    FC_ASSIGN_OR_RETURN(auto worker, WireWorker::Connect(grpc, options));
+    report_->Note(absl::StrCat("transport ", name), worker->TransportName());
+    paths_.push_back({name, std::move(worker)});
+    bounds_.emplace_back(name, smoke_);
+    CompareWithPerftest(name, report_);
+  }
+  Progress("filling the store");
+  FC_ASSIGN_OR_RETURN(contexts_,
+                      FillContexts(sizes_, paths_.back().worker.get()));
+  for (const WirePath& path : paths_) {
+    for (const WireLength& length : WireLengths(contexts_, sizes_)) {
+      if (length.name == "8k") continue;
+      PathRounds one{absl::StrCat(length.name, "/1_store/", path.name),
+                     std::make_unique<TokenRounds>(
+                         path.worker.get(), length.context, length.blocks)};
+      // The first token fetches its whole budget.
+      FC_RETURN_IF_ERROR(one.rounds->Next().status());
+      rounds_.push_back(std::move(one));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status OneStore::RepeatBounds() {
+  for (PerftestBounds& bounds : bounds_) {
+    if (!has_perftest_) break;
+    const absl::Status status = bounds.Measure(report_);
+    if (absl::IsNotFound(status)) {
+      has_perftest_ = false;
+      report_->Note("fetch_ratio skipped", status.message());
+    } else if (!status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status OneStore::Repeat() {
+  for (const WirePath& path : paths_) {
+    FC_RETURN_IF_ERROR(MeasureGathers(path, contexts_, sizes_, report_));
+    FC_RETURN_IF_ERROR(MeasureFetchRates(path, contexts_, sizes_, report_));
+    FC_RETURN_IF_ERROR(MeasureProbes(path, contexts_, sizes_, report_));
+    FC_RETURN_IF_ERROR(MeasureCorrections(path, contexts_, sizes_, report_));
+  }
+  FC_RETURN_IF_ERROR(RepeatBounds());
+  for (const PathRounds& one : rounds_) {
+    FC_RETURN_IF_ERROR(MeasureTokens(one.figure, one.rounds.get(),
+                                     sizes_.tokens, report_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Measure(const Harness& harness, const std::string& bin_dir,
+                     WireReport* report) {
+  demo::Processes processes;
+  const WireSizes sizes = WireSizesFor(harness.smoke());
+  {
+    PinToCore(kStoreCore);
+    const auto daemon = processes.Start(
+        "store", bin_dir + "/kvstore/store",
+        {"--dram-mib", kStoreDramMib, "--log-level", "warning"});
+    if (!daemon.ok()) return daemon.status();
+    PinToCore(kWorkerCore);
+    OneStore store(sizes, harness.smoke(), report);
+    FC_RETURN_IF_ERROR(store.Prepare(daemon->grpc));
+    for (int repeat = 0; repeat < harness.repeats(); ++repeat) {
+      Progress(absl::StrCat("repeat ", repeat + 1, " of ", harness.repeats()));
+      FC_RETURN_IF_ERROR(store.Repeat());
+    }
+    report->Note("store resident MiB",
+                 demo::ResidentMemory(daemon->pid) >> 20);
+  }
+  Progress("two stores behind links of their own");
+  return MeasureScaling({bin_dir, harness.smoke(), harness.repeats()}, report);
+}
+
+absl::Status WriteJson(const std::string& path, const nlohmann::json& json) {
+  if (path.empty()) return absl::OkStatus();
+  std::ofstream file(path);
+  file << json.dump(2) << "\n";
+  file.close();
+  if (file) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("cannot write ", path));
+}
+
+absl::Status Run(const Harness& harness, const std::string& bin_dir,
+                 const std::string& json_file) {
+  WireReport report;
+  for (const Goal& goal : kGoals) report.SetGoal(goal.path, goal.bound);
+  const double load_before = LoadAverage();
+  report.Note("ucx", UcxVersion());
+  report.Note("operation", "active messages, the store pushes");
+  report.Note("cores", absl::StrCat("worker ", kWorkerCore, ", store ",
+                                    kStoreCore));
+  FC_RETURN_IF_ERROR(Measure(harness, bin_dir, &report));
+  const double load_after = LoadAverage();
+  std::printf("wire on %s; load average %.2f before, %.2f after; %d repeats%s\n",
+              CpuDescription().c_str(), load_before, load_after,
+              harness.repeats(),
+              harness.smoke() ? "; SMOKE SIZES, NOT FIGURES" : "");
+  report.Print(!harness.smoke());
+  nlohmann::json json = report.Json();
+  json["title"] = "wire";
+  json["smoke"] = harness.smoke();
+  json["repeats"] = harness.repeats();
+  json["cpu"] = CpuDescription();
+  json["load_before"] = load_before;
+  json["load_after"] = load_after;
+  return WriteJson(json_file, json);
+}
+
+int Main(int argc, char** argv) {
+  Harness harness("wire");
+  std::string bin_dir;
+  bool in_namespace = false;
+  harness.flags().get_option("--repeats")->default_val(kRepeats);
+  harness.flags()
+      .add_option("--bin-dir", bin_dir, "folder with kvstore/store")
+      ->required();
+  harness.flags()
+      .add_flag(kScalingWorkerFlag, in_namespace)
+      ->group("");  // not for people
+  if (const auto code = harness.Parse(argc, argv)) return *code;
+  InitLog("wire_bench", LogLevel::kWarning);
+  if (in_namespace) {
+    return RunScalingWorker({bin_dir, harness.smoke(), harness.repeats()});
+  }
+  const absl::Status status =
+      Run(harness, bin_dir,
+          harness.flags().get_option("--json")->as<std::string>());
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "wire_bench: %s\n", status.ToString().c_str());
+  return 3;
+}
+
+}  // namespace
+}  // namespace forecache
+
+int main(int argc, char** argv) { return forecache::Main(argc, argv); }
