@@ -21,6 +21,22 @@ bool SameKey(const uint64_t a[2], const uint64_t b[2]) {
   return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
 }
 
+std::vector<uint32_t> SessionSnapshot::SealedSegments() const {
+  std::vector<uint32_t> sealed;
+  for (size_t i = 0; i < segments->size(); ++i) {
+    if ((*segments)[i].sealed()) sealed.push_back(static_cast<uint32_t>(i));
+  }
+  return sealed;
+}
+
+SegmentId Session::SealedBefore(size_t number) const {
+  while (number > 0) {
+    const SegmentRef& ref = (*segments)[--number];
+    if (ref.sealed()) return ref.pin->id;
+  }
+  return kRootSegment;
+}
+
 void Session::SetSegment(size_t number, SegmentRef ref) {
   auto changed = std::make_shared<SegmentTable>(*segments);
   if (changed->size() <= number) changed->resize(number + 1);

@@ -40,6 +40,9 @@ struct SessionSnapshot {
   uint64_t session_id = 0;
   KvGeometry geometry;
   std::shared_ptr<const SegmentTable> segments;
+
+  // Numbers of the segments that are sealed.
+  std::vector<uint32_t> SealedSegments() const;
 };
 
 // Threads: guarded by the store's lock.
@@ -49,12 +52,18 @@ struct Session {
   KvGeometry geometry;
   ModelDigest model;
   std::string request_id;                    // for logs
-  std::vector<SegmentId> prompt;             // ids of its full segments
+  // Ids of the context's full segments, from the root, as far as they were
+  // told: by the prompt, then by seals.
+  std::vector<SegmentId> chain;
+  bool scattered = false;  // other stores hold segments of this context too
   std::shared_ptr<const SegmentTable> segments;
   size_t open_segments = 0;                  // of the table
   Nanos last_used = 0;
 
   SessionSnapshot Snapshot() const { return {id, geometry, segments}; }
+  // The last segment before `number` that is sealed here; the root's id when
+  // there is none.
+  SegmentId SealedBefore(size_t number) const;
   // Replaces one segment of the table, which grows as needed.
   void SetSegment(size_t number, SegmentRef ref);
 };

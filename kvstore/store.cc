@@ -70,7 +70,7 @@ std::vector<SegmentId> StoreCore::PromptSegments(
 
 absl::StatusOr<NewSession> StoreCore::OpenSession(
     const ModelIdentityFields& model, std::span<const uint32_t> prompt,
-    const std::string& request_id) {
+    const std::string& request_id, PrefixPins pins) {
   FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
   const ModelDigest digest = ModelDigest::Of(model);
   std::vector<SegmentId> ids = PromptSegments(digest, prompt);
@@ -79,26 +79,35 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
   {
     absl::MutexLock lock(&mu_);
     FC_ASSIGN_OR_RETURN(Session * session, sessions_.Open(clock_->Now()));
-    size_t held = index_.LongestPrefix(
-        std::span(ids).first(PrefixSegmentsMax(prompt.size())));
-    for (size_t i = 0; i < held; ++i) {
+    const auto prefix =
+        std::span(ids).first(PrefixSegmentsMax(prompt.size()));
+    const size_t leading = index_.LongestPrefix(prefix);
+    const size_t end = pins == PrefixPins::kAll ? prefix.size() : leading;
+    // From the end: what comes first is then used last, and evicted last.
+    for (size_t i = end; i-- > 0;) {
+      auto pin = index_.Pin(ids[i]);
+      if (pin == nullptr) continue;
       auto view = tier_->Pin(ids[i]);
       FC_CHECK_OK(view.status());  // the index and the tier change together
-      table->push_back({*std::move(view), nullptr, index_.Pin(ids[i])});
+      if (table->size() <= i) table->resize(i + 1);
+      (*table)[i] = {*std::move(view), nullptr, std::move(pin)};
     }
     session->geometry = model.geometry;
     session->model = digest;
     session->request_id = request_id;
-    session->prompt = std::move(ids);
+    session->chain = std::move(ids);
+    session->scattered = pins == PrefixPins::kAll;
     session->segments = std::move(table);
     opened.id = session->id;
     std::copy(session->key, session->key + 2, opened.key);
-    opened.cached_tokens = static_cast<int>(held) * kSegmentTokens;
+    opened.cached_tokens = static_cast<int>(leading) * kSegmentTokens;
+    opened.held_segments = session->Snapshot().SealedSegments();
   }
   metrics_.sessions_opened->Add();
   metrics_.prefix_lookups->Add();
   metrics_.prefix_tokens_asked->Add(prompt.size());
-  metrics_.prefix_tokens_hit->Add(opened.cached_tokens);
+  metrics_.prefix_tokens_hit->Add(opened.held_segments.size() *
+                                  kSegmentTokens);
   return opened;
 }
 

@@ -41,6 +41,13 @@ struct NewSession {
   uint64_t id = 0;
   uint64_t key[2] = {0, 0};
   int cached_tokens = 0;
+  std::vector<uint32_t> held_segments;  // numbers of those that are pinned
+};
+
+// What of a prompt a session pins.
+enum class PrefixPins {
+  kLeading,  // the longest prefix that is held without a gap
+  kAll,      // every segment that is held: other stores may fill the gaps
 };
 
 struct SealResult {
@@ -68,12 +75,14 @@ class StoreCore {
 
   // --- Sessions (store.cc) ---
 
-  // Opens a session over a prompt and pins the longest prefix that is held.
-  // kInvalidArgument names a field outside its limit; kResourceExhausted at
-  // the limit of sessions.
+  // Opens a session over a prompt and pins what is held of it.  With kAll the
+  // context is scattered over several stores: segments that are not here are
+  // no gaps, neither for probes nor for seals.  kInvalidArgument names a field
+  // outside its limit; kResourceExhausted at the limit of sessions.
   absl::StatusOr<NewSession> OpenSession(const ModelIdentityFields& model,
                                          std::span<const uint32_t> prompt,
-                                         const std::string& request_id)
+                                         const std::string& request_id,
+                                         PrefixPins pins = PrefixPins::kLeading)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Ends a session; one that is unknown has ended already.
   void CloseSession(uint64_t session_id) ABSL_LOCKS_EXCLUDED(mu_);
@@ -119,10 +128,13 @@ class StoreCore {
   void Probe(const SessionSnapshot& session, const ProbeRequest& request,
              Prober* prober, MutableBytes reply) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Seals a full segment.  Sealing it again is OK.  kFailedPrecondition: blocks
-  // are missing, or the segment before is open; kInvalidArgument: not 256
-  // tokens, or not the prompt's; kDataLoss: a block was damaged since it was
-  // put; kAborted: another request is sealing it.
+  // Seals a full segment.  Sealing it again is OK.  `tokens` ends with the
+  // segment's 256; those of segments right before it may come first, for a
+  // store that was not told them since they lie elsewhere.
+  // kFailedPrecondition: blocks are missing, the segment before is open, or
+  // the tokens before are not known; kInvalidArgument: not 256 tokens, or not
+  // the prompt's; kDataLoss: a block was damaged since it was put; kAborted:
+  // another request is sealing it.
   absl::StatusOr<SealResult> SealSegment(uint64_t session_id,
                                          uint32_t segment,
                                          std::span<const uint32_t> tokens)
@@ -160,6 +172,10 @@ class StoreCore {
       ABSL_LOCKS_EXCLUDED(mu_);
   // Steps of SealSegment.
   struct Sealing;
+  absl::StatusOr<std::vector<SegmentId>> ChainIds(
+      const Session& session, size_t segment,
+      std::span<const uint32_t> tokens) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Sealing> BeginSeal(uint64_t session_id, uint32_t segment,
                                     std::span<const uint32_t> tokens)
       ABSL_LOCKS_EXCLUDED(mu_);

@@ -7,16 +7,51 @@
 #include "kvstore/store.h"
 
 namespace forecache {
+namespace {
+
+absl::Status NotItsTokens(size_t segment) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "tokens: not the tokens of segment ", segment, " of this session"));
+}
+
+}  // namespace
 
 // One seal on its way.
 struct StoreCore::Sealing {
   uint64_t session_id = 0;
   size_t number = 0;
   SegmentId id;
-  SegmentId parent;
+  std::vector<SegmentId> ids;        // up to it, as far as tokens were given
   std::shared_ptr<Segment> segment;  // null when it was sealed before
   Segment::SealClaim claim;
 };
+
+// The ids of the segments that `tokens` are of, the last of which is
+// `segment`; those that the session knows already must be the same.
+absl::StatusOr<std::vector<SegmentId>> StoreCore::ChainIds(
+    const Session& session, size_t segment,
+    std::span<const uint32_t> tokens) const {
+  const size_t count = tokens.size() / kSegmentTokens;
+  if (count > segment + 1) return NotItsTokens(segment);
+  const size_t first = segment + 1 - count;
+  if (first > session.chain.size()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("tokens: those of segment ", first - 1,
+                     " are not known here: send them too"));
+  }
+  SegmentId parent = first > 0 ? session.chain[first - 1] : kRootSegment;
+  std::vector<SegmentId> ids;
+  for (size_t i = 0; i < count; ++i) {
+    parent = MakeSegmentId(options_.tenant_secret, session.model, parent,
+                           tokens.subspan(i * kSegmentTokens, kSegmentTokens));
+    if (first + i < session.chain.size() &&
+        session.chain[first + i] != parent) {
+      return NotItsTokens(first + i);
+    }
+    ids.push_back(parent);
+  }
+  return ids;
+}
 
 absl::StatusOr<StoreCore::Sealing> StoreCore::BeginSeal(
     uint64_t session_id, uint32_t segment, std::span<const uint32_t> tokens) {
@@ -34,23 +69,15 @@ absl::StatusOr<StoreCore::Sealing> StoreCore::BeginSeal(
     return absl::FailedPreconditionError(
         absl::StrCat("segment ", segment, " holds no blocks"));
   }
-  if (segment > 0 && !table[segment - 1].sealed()) {
+  if (segment > 0 && !session->scattered && !table[segment - 1].sealed()) {
     return absl::FailedPreconditionError(
         absl::StrCat("segment ", segment - 1, " is not sealed"));
   }
-  sealing.parent = segment > 0 ? table[segment - 1].pin->id : kRootSegment;
-  sealing.id = MakeSegmentId(options_.tenant_secret, session->model,
-                             sealing.parent, tokens);
   // Wrong tokens would give wrong KV to whoever finds the segment later.
-  bool expected = true;
-  if (table[segment].sealed()) {
-    expected = table[segment].pin->id == sealing.id;
-  } else if (segment < session->prompt.size()) {
-    expected = session->prompt[segment] == sealing.id;
-  }
-  if (!expected) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "tokens: not the tokens of segment ", segment, " of this session"));
+  FC_ASSIGN_OR_RETURN(sealing.ids, ChainIds(*session, segment, tokens));
+  sealing.id = sealing.ids.back();
+  if (table[segment].sealed() && table[segment].pin->id != sealing.id) {
+    return NotItsTokens(segment);
   }
   sealing.segment = table[segment].open;
   return sealing;
@@ -74,21 +101,26 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
     ref.pin = index_.Pin(sealing.id);
   } else {
     FC_RETURN_IF_ERROR(tier_->Put(sealing.id, sealing.segment));
-    ref.pin = index_.Insert(sealing.id, sealing.parent);
+    // The nearest ancestor that lies here: it must not go before this one.
+    ref.pin = index_.Insert(sealing.id, session->SealedBefore(sealing.number));
   }
   auto view = tier_->Pin(sealing.id);
   FC_CHECK_OK(view.status());  // the index and the tier change together
   ref.view = *std::move(view);
   session->SetSegment(sealing.number, std::move(ref));
+  const size_t first = sealing.number + 1 - sealing.ids.size();
+  for (size_t i = session->chain.size(); i <= sealing.number; ++i) {
+    session->chain.push_back(sealing.ids[i - first]);
+  }
   return SealResult{sealing.id, held};
 }
 
 absl::StatusOr<SealResult> StoreCore::SealSegment(
     uint64_t session_id, uint32_t segment, std::span<const uint32_t> tokens) {
-  if (tokens.size() != kSegmentTokens) {
+  if (tokens.empty() || tokens.size() % kSegmentTokens != 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tokens has ", tokens.size(), ", must have exactly ",
-                     kSegmentTokens));
+        absl::StrCat("tokens has ", tokens.size(), ", must have ",
+                     kSegmentTokens, " of each segment"));
   }
   FC_ASSIGN_OR_RETURN(Sealing sealing, BeginSeal(session_id, segment, tokens));
   if (sealing.segment == nullptr) return SealResult{sealing.id, true};

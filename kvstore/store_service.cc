@@ -1,6 +1,7 @@
 #include "kvstore/store_service.h"
 
 #include <cmath>
+#include <cstring>
 #include <span>
 
 #include "absl/strings/str_cat.h"
@@ -94,6 +95,31 @@ grpc::Status StoreService::Attach(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+uint32_t StoreService::LeaseMs() const {
+  return static_cast<uint32_t>(store_->session_idle_timeout() / kMillisecond);
+}
+
+// Whether the session that a worker had before is still there, and its own.
+bool StoreService::Resumed(const v1::OpenSessionRequest& request,
+                           v1::OpenSessionReply* reply) {
+  uint64_t key[2];
+  if (request.resume_session_id() == 0 ||
+      request.resume_session_key().size() != sizeof(key)) {
+    return false;
+  }
+  std::memcpy(key, request.resume_session_key().data(), sizeof(key));
+  auto session = store_->Authorize(request.resume_session_id(), key);
+  if (!session.ok()) return false;
+  const std::vector<uint32_t> held = session->SealedSegments();
+  reply->set_session_id(session->session_id);
+  reply->set_session_key(request.resume_session_key());
+  reply->mutable_held_segments()->Assign(held.begin(), held.end());
+  reply->set_lease_ms(LeaseMs());
+  reply->set_resumed(true);
+  LogInfo("session resumed", {{"session", session->session_id}});
+  return true;
+}
+
 grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
                                        const v1::OpenSessionRequest* request,
                                        v1::OpenSessionReply* reply) {
@@ -101,14 +127,17 @@ grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
   if (!status.ok()) return ToGrpc(status);
   auto model = ModelOf(request->model());
   if (!model.ok()) return ToGrpc(model.status());
-  auto opened = store_->OpenSession(*model, TokensOf(request->prompt_tokens()),
-                                    request->request_id());
+  if (Resumed(*request, reply)) return grpc::Status::OK;
+  auto opened = store_->OpenSession(
+      *model, TokensOf(request->prompt_tokens()), request->request_id(),
+      request->scattered() ? PrefixPins::kAll : PrefixPins::kLeading);
   if (!opened.ok()) return ToGrpc(opened.status());
   reply->set_session_id(opened->id);
   reply->set_session_key(opened->key, sizeof(opened->key));
   reply->set_cached_tokens(static_cast<uint32_t>(opened->cached_tokens));
-  reply->set_lease_ms(static_cast<uint32_t>(store_->session_idle_timeout() /
-                                            kMillisecond));
+  reply->mutable_held_segments()->Assign(opened->held_segments.begin(),
+                                         opened->held_segments.end());
+  reply->set_lease_ms(LeaseMs());
   LogInfo("session opened", {{"session", opened->id},
                              {"request", request->request_id()},
                              {"prompt_tokens", request->prompt_tokens_size()},

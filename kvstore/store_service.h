@@ -51,6 +51,10 @@ class StoreService : public v1::KvStore::Service {
                      v1::StatsReply* reply) override;
 
  private:
+  bool Resumed(const v1::OpenSessionRequest& request,
+               v1::OpenSessionReply* reply);
+  uint32_t LeaseMs() const;
+
   StoreCore* const store_;
   const DataPlane* const data_plane_;
   const StoreServiceOptions options_;

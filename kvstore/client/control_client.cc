@@ -32,6 +32,17 @@ void Fill(const ModelFingerprint& model, v1::ModelIdentity* out) {
   out->set_layout_version(kLayoutVersion);
 }
 
+v1::OpenSessionRequest OpenRequest(const ModelFingerprint& model,
+                                   std::span<const int32_t> prompt_tokens,
+                                   const std::string& request_id) {
+  v1::OpenSessionRequest request;
+  Fill(model, request.mutable_model());
+  request.mutable_prompt_tokens()->Assign(prompt_tokens.begin(),
+                                          prompt_tokens.end());
+  request.set_request_id(request_id);
+  return request;
+}
+
 }  // namespace
 
 struct ControlClient::Impl {
@@ -49,6 +60,26 @@ struct ControlClient::Impl {
     return absl::Status(
         static_cast<absl::StatusCode>(status.error_code()),
         absl::StrCat("store ", address, ": ", status.error_message()));
+  }
+
+  absl::StatusOr<OpenedSession> Open(const v1::OpenSessionRequest& request,
+                                     const KvGeometry& geometry) {
+    v1::OpenSessionReply reply;
+    FC_RETURN_IF_ERROR(Call(&v1::KvStore::Stub::OpenSession, request, &reply));
+    OpenedSession opened;
+    if (reply.session_key().size() != sizeof(opened.handle.key)) {
+      return absl::InternalError(
+          absl::StrCat("store ", address, ": session_key is not 16 bytes"));
+    }
+    opened.handle.id = reply.session_id();
+    std::memcpy(opened.handle.key, reply.session_key().data(),
+                sizeof(opened.handle.key));
+    opened.handle.geometry = geometry;
+    opened.cached_tokens = static_cast<int>(reply.cached_tokens());
+    opened.held_segments.assign(reply.held_segments().begin(),
+                                reply.held_segments().end());
+    opened.resumed = reply.resumed();
+    return opened;
   }
 };
 
@@ -87,26 +118,24 @@ absl::StatusOr<StoreAddress> ControlClient::Attach(
 absl::StatusOr<OpenedSession> ControlClient::OpenSession(
     const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
     const std::string& request_id) {
-  v1::OpenSessionRequest request;
-  v1::OpenSessionReply reply;
-  Fill(model, request.mutable_model());
-  request.mutable_prompt_tokens()->Assign(prompt_tokens.begin(),
-                                          prompt_tokens.end());
-  request.set_request_id(request_id);
-  FC_RETURN_IF_ERROR(
-      impl_->Call(&v1::KvStore::Stub::OpenSession, request, &reply));
-  OpenedSession opened;
-  if (reply.session_key().size() != sizeof(opened.handle.key)) {
-    return absl::InternalError(absl::StrCat("store ", impl_->address,
-                                            ": session_key is not 16 bytes"));
-  }
-  opened.handle.id = reply.session_id();
-  std::memcpy(opened.handle.key, reply.session_key().data(),
-              sizeof(opened.handle.key));
-  opened.handle.geometry = model.geometry;
-  opened.cached_tokens = static_cast<int>(reply.cached_tokens());
-  return opened;
+  return impl_->Open(OpenRequest(model, prompt_tokens, request_id),
+                     model.geometry);
 }
+
+absl::StatusOr<OpenedSession> ControlClient::OpenScattered(
+    const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
+    const std::string& request_id, const SessionHandle& before) {
+  v1::OpenSessionRequest request =
+      OpenRequest(model, prompt_tokens, request_id);
+  request.set_scattered(true);
+  if (before.id != 0) {
+    request.set_resume_session_id(before.id);
+    request.set_resume_session_key(before.key, sizeof(before.key));
+  }
+  return impl_->Open(request, model.geometry);
+}
+
+const std::string& ControlClient::address() const { return impl_->address; }
 
 absl::Status ControlClient::CloseSession(const SessionHandle& session) {
   v1::CloseSessionRequest request;

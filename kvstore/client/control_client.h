@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kvstore/client/data_client.h"
@@ -30,6 +31,8 @@ struct StoreAddress {
 struct OpenedSession {
   SessionHandle handle;
   int cached_tokens = 0;  // a multiple of 256, less than the prompt
+  std::vector<uint32_t> held_segments;  // those that the store holds sealed
+  bool resumed = false;  // it is the session of before
 };
 
 struct StoreStats {  // see StatsReply in proto/store.proto
@@ -57,14 +60,24 @@ class ControlClient {
   absl::StatusOr<OpenedSession> OpenSession(
       const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
       const std::string& request_id);
+  // The same at one of several stores that share the context: what is not here
+  // is no gap.  Gives `before` back when the store still has that session; a
+  // handle without an id asks for none.
+  absl::StatusOr<OpenedSession> OpenScattered(
+      const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
+      const std::string& request_id, const SessionHandle& before);
   absl::Status CloseSession(const SessionHandle& session);
   absl::StatusOr<int> LookupPrefix(const ModelFingerprint& model,
                                    std::span<const int32_t> prompt_tokens);
+  // `tokens` ends with the segment's; before them come those of segments right
+  // before it that the store was not told.
   absl::Status SealSegment(const SessionHandle& session, int segment,
                            std::span<const int32_t> tokens);
   absl::StatusOr<StoreStats> Stats();
   // Whether the store answers at all, within `timeout_ms`.
   absl::Status WaitReady(int timeout_ms);
+
+  const std::string& address() const;
 
  private:
   struct Impl;
