@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bench/harness.h"
+#include "bench/scan_cases.h"
 #include "kernels/attention.h"
 #include "kernels/block_scores.h"
 #include "kernels/testing/data.h"
@@ -148,6 +149,7 @@ int Main(int argc, char** argv) {
   AddChunk(harness);
   AddExactScores(harness);
   AddCodes(harness);
+  AddScanCases(harness);
   harness.Run();
   return harness.Finish();
 }

@@ -68,9 +68,36 @@ void CheckArguments(const CodeScores& args) {
   FC_CHECK(args.block_max != nullptr);
 }
 
+void CheckArguments(const CodeScan& args) {
+  CheckHeadDim(args.head_dim);
+  CheckGroup(args.group);
+  CodePlaneBytes(args.kind, args.head_dim);  // checks the kind
+  FC_CHECK(args.plane_count >= 0) << "plane_count=" << args.plane_count;
+  FC_CHECK(args.q != nullptr);
+  if (args.plane_count == 0) return;
+  FC_CHECK(args.planes != nullptr && args.block_max != nullptr);
+}
+
 size_t CodePlaneBytes(int head_dim) {
   CheckHeadDim(head_dim);
   return 8 * size_t(head_dim) + size_t(kCodePlaneTokens) * head_dim / 2;
+}
+
+size_t CodePlaneBytes(CodeKind kind, int head_dim) {
+  CheckHeadDim(head_dim);
+  switch (kind) {
+    case CodeKind::k4Bit:
+      return CodePlaneBytes(head_dim);
+    case CodeKind::k2BitRotated:
+      return 4 * size_t(head_dim) + 2 * kCodePlaneTokens +
+             size_t(kCodePlaneTokens) * head_dim / 4;
+  }
+  FC_CHECK(false) << "kind=" << static_cast<int>(kind);
+  return 0;
+}
+
+const char* CodeKindName(CodeKind kind) {
+  return kind == CodeKind::k4Bit ? "4-bit" : "2-bit rotated";
 }
 
 }  // namespace forecache

@@ -4,6 +4,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/block_scores.h"
+#include "kernels/code_scan.h"
 
 namespace forecache {
 
@@ -11,6 +12,7 @@ void CheckArguments(const DecodeAttention& args);
 void CheckArguments(const ChunkAttention& args);
 void CheckArguments(const ExactScores& args);
 void CheckArguments(const CodeScores& args);
+void CheckArguments(const CodeScan& args);
 
 // Tokens that a page table names.
 inline int TableTokens(const PageTable& table) {

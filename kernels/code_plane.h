@@ -1,4 +1,6 @@
-// The bytes of a code plane, on disk and in memory.
+// The bytes of code planes, on disk and in memory.
+//
+// CodeKind::k4Bit
 //
 //   float low[head_dim]
 //   float scale[head_dim]
@@ -10,8 +12,20 @@
 // four bytes of a lane meet four channels of the query in one integer dot
 // product, first for the low halves, then for the high ones.
 //
-// Numbers are little-endian.  Stored planes depend on this layout: a change
-// needs a new format version in the store.
+// CodeKind::k2BitRotated
+//
+//   float mean[head_dim]: of the plane's 256 keys, not rotated
+//   f16   norm[256]: of each token
+//   codes: for each block of 16 tokens, for each run of 16 rotated channels,
+//          64 bytes: bits 2f and 2f + 1 of byte 4 * t + j hold the code of
+//          token t and channel 4 * f + j of the run
+//
+// A code's level is 2 * code - 3, and a token's rotated key less the rotated
+// mean is about norm * level.  As above a 32-bit lane is a key; and each half
+// of a byte, two channels, is an index into 16 sums of two products.
+//
+// Numbers are little-endian; planes start at multiples of 64 bytes.  Stored
+// planes depend on these layouts: a change needs a new CodeKind.
 #ifndef FORECACHE_KERNELS_CODE_PLANE_H_
 #define FORECACHE_KERNELS_CODE_PLANE_H_
 
@@ -40,6 +54,31 @@ inline const uint8_t* CodePlaneCodes(const std::byte* plane, int head_dim) {
 }
 inline uint8_t* CodePlaneCodes(std::byte* plane, int head_dim) {
   return reinterpret_cast<uint8_t*>(plane) + 8 * size_t(head_dim);
+}
+
+inline constexpr int kRotatedRunChannels = 16;
+// A key's codes change at 0 and at +-this many times its root mean square: the
+// best four equal steps for a normal variable.
+inline constexpr float kRotatedStep = 0.9957f;
+
+inline const float* RotatedPlaneMean(const std::byte* plane) {
+  return reinterpret_cast<const float*>(plane);
+}
+inline const uint16_t* RotatedPlaneNorms(const std::byte* plane,
+                                         int head_dim) {
+  return reinterpret_cast<const uint16_t*>(plane + 4 * size_t(head_dim));
+}
+inline const uint8_t* RotatedPlaneCodes(const std::byte* plane,
+                                        int head_dim) {
+  return reinterpret_cast<const uint8_t*>(plane) + 4 * size_t(head_dim) +
+         2 * kCodePlaneTokens;
+}
+// Where the codes of `token` in the run of rotated `channel` begin: four bytes.
+inline size_t RotatedCodeOffset(int token, int channel, int head_dim) {
+  const int runs = head_dim / kRotatedRunChannels;
+  const int run =
+      token / kScoreBlockTokens * runs + channel / kRotatedRunChannels;
+  return size_t(run) * kRunBytes + size_t(token % kScoreBlockTokens) * 4;
 }
 
 // Where the codes of `token` in the run of `channel` begin: four bytes.
