@@ -90,6 +90,14 @@ ControlClient::ControlClient(const std::string& address)
   arguments.SetMaxSendMessageSize(kGrpcMessageBytesMax);
   // A store on this host must not be asked for through a proxy.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // gRPC's own pause between tries grows to two minutes: longer than a store
+  // that came back may go unnoticed.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+                   kReconnectFirst / kMillisecond);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                   kReconnectFirst / kMillisecond);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   kReconnectMost / kMillisecond);
   impl_->address = address;
   impl_->channel = grpc::CreateCustomChannel(
       address, grpc::InsecureChannelCredentials(), arguments);

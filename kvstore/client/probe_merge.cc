@@ -1,0 +1,93 @@
+#include "kvstore/client/probe_merge.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "common/check.h"
+#include "common/limits.h"
+
+namespace forecache {
+namespace {
+
+constexpr uint16_t kNoScore = 0xFC00;  // -infinity in f16
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+float LogAdd(float a, float b) {
+  const float high = std::max(a, b);
+  if (std::isinf(high)) return high;
+  return high + std::log1p(std::exp(std::min(a, b) - high));
+}
+
+}  // namespace
+
+// Written without branches, so that the compiler makes vectors of it: a merge
+// touches every block of the context, at every layer and token.
+void ShiftScores(const uint16_t* in, float shift, int count, uint16_t* out) {
+  constexpr float kUp = 0x1.0p112f;  // from f16's exponent bias to float's
+  constexpr float kDown = 0x1.0p-112f;
+  for (int i = 0; i < count; ++i) {
+    const uint32_t bits = in[i];
+    const float magnitude =
+        std::bit_cast<float>((bits & 0x7FFF) << 13) * kUp;
+    const float value =
+        std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) |
+                             (bits & 0x8000) << 16) +
+        shift;
+    const uint32_t sum = std::bit_cast<uint32_t>(value);
+    const uint32_t small = std::bit_cast<uint32_t>(
+        std::bit_cast<float>(sum & 0x7FFFFFFF) * kDown);
+    const uint32_t rounded = (small + 0xFFF + (small >> 13 & 1)) >> 13;
+    // -infinity came in as -65536, and what is below f16 ends there too.
+    const uint32_t bounded = std::min<uint32_t>(rounded, 0x7C00);
+    out[i] = static_cast<uint16_t>(bounded | sum >> 31 << 15);
+  }
+}
+
+ProbeMerge::ProbeMerge(const KvGeometry& geometry, int layer, int blocks)
+    : rows_(geometry.kv_heads * geometry.group),
+      layer_(layer),
+      blocks_(blocks),
+      scores_(size_t(rows_) * blocks, kNoScore) {}
+
+void ProbeMerge::Add(const ProbeResult& part,
+                     const std::vector<int>& segments) {
+  FC_CHECK(part.blocks <= blocks_) << part.blocks << " of " << blocks_;
+  for (int row = 0; row < rows_; ++row) {
+    for (int segment : segments) {
+      const int first = segment * kSegmentBlocks;
+      const int count = std::min(kSegmentBlocks, part.blocks - first);
+      if (count <= 0) break;
+      const auto from = part.log_probability.subspan(
+          size_t(row) * part.blocks + first, count);
+      std::copy(from.begin(), from.end(),
+                scores_.begin() + size_t(row) * blocks_ + first);
+    }
+  }
+  part_lse_.emplace_back(part.lse.begin(), part.lse.end());
+  part_segments_.push_back(segments);
+}
+
+ProbeResult ProbeMerge::Finish() {
+  lse_.assign(rows_, kNothing);
+  for (const std::vector<float>& part : part_lse_) {
+    for (int row = 0; row < rows_; ++row) lse_[row] = LogAdd(lse_[row], part[row]);
+  }
+  for (size_t p = 0; p < part_lse_.size(); ++p) {
+    for (int row = 0; row < rows_; ++row) {
+      if (part_lse_[p][row] == kNothing) continue;  // scored nothing
+      const float shift = part_lse_[p][row] - lse_[row];
+      uint16_t* scores = scores_.data() + size_t(row) * blocks_;
+      for (int segment : part_segments_[p]) {
+        const int first = segment * kSegmentBlocks;
+        ShiftScores(scores + first, shift,
+                    std::min(kSegmentBlocks, blocks_ - first),
+                    scores + first);
+      }
+    }
+  }
+  return {layer_, blocks_, lse_, scores_};
+}
+
+}  // namespace forecache

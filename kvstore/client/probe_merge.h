@@ -1,0 +1,47 @@
+// One row of scores out of several stores' rows.
+#ifndef FORECACHE_KVSTORE_CLIENT_PROBE_MERGE_H_
+#define FORECACHE_KVSTORE_CLIENT_PROBE_MERGE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "kvstore/client/data_client.h"
+
+namespace forecache {
+
+// Each store scores the blocks that it holds, relative to the log-sum-exp of
+// its own keys.  The merged log-sum-exp is that of all of them, so a store's
+// scores are shifted by lse_store - lse_merged; a block that no store scored
+// has -infinity.  Natural logarithms.
+//
+// Threads: one thread at a time.
+class ProbeMerge {
+ public:
+  ProbeMerge(const KvGeometry& geometry, int layer, int blocks);
+
+  // Takes the scores of `segments`, ascending.  The rest of `part` is not
+  // looked at.  REQUIRES: part.blocks <= blocks.
+  void Add(const ProbeResult& part, const std::vector<int>& segments);
+
+  // The merged rows.  Valid until the merge is destroyed; after it, no Add.
+  ProbeResult Finish();
+
+  int parts() const { return static_cast<int>(part_lse_.size()); }
+
+ private:
+  const int rows_;
+  const int layer_;
+  const int blocks_;
+  std::vector<uint16_t> scores_;                // [rows][blocks]
+  std::vector<std::vector<float>> part_lse_;    // [part][rows]
+  std::vector<std::vector<int>> part_segments_;
+  std::vector<float> lse_;
+};
+
+// out[i] = in[i] + shift in f16, and -infinity stays.  For log-probabilities:
+// REQUIRES: in[i] and shift are at most about 0.
+void ShiftScores(const uint16_t* in, float shift, int count, uint16_t* out);
+
+}  // namespace forecache
+
+#endif  // FORECACHE_KVSTORE_CLIENT_PROBE_MERGE_H_
