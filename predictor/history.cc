@@ -7,8 +7,6 @@
 namespace forecache {
 namespace {
 
-// Rows grow by this many blocks: 1,024 tokens between two allocations.
-constexpr size_t kGrowBlocks = 64;
 // Blocks converted at a time, so that the means stay in the first cache.
 constexpr int kChunkBlocks = 256;
 
@@ -18,9 +16,7 @@ RowHistory::RowHistory(const Predictor::Shape& shape)
     : shape_(shape), rows_(size_t{1} * shape.layers * shape.kv_heads) {}
 
 size_t RowHistory::Index(int layer, int kv_head) const {
-  FC_CHECK(layer >= 0 && layer < shape_.layers) << "layer=" << layer;
-  FC_CHECK(kv_head >= 0 && kv_head < shape_.kv_heads) << "kv_head=" << kv_head;
-  return size_t{1} * layer * shape_.kv_heads + kv_head;
+  return HeadIndex(shape_, layer, kv_head);
 }
 
 std::span<const uint16_t> RowHistory::Row(int layer, int kv_head) const {
@@ -31,16 +27,10 @@ std::vector<uint16_t>& RowHistory::Grown(int layer, int kv_head,
                                          const AttentionRow& row) {
   std::vector<uint16_t>& codes = rows_[Index(layer, kv_head)];
   const size_t blocks = row.blocks;
-  FC_CHECK(row.blocks >= 0 && row.blocks <= kContextBlocksMax)
-      << "blocks=" << row.blocks;
-  FC_CHECK(blocks >= codes.size())
-      << "the context shrank from " << codes.size() << " to " << blocks;
-  FC_CHECK(row.probabilities.size() == blocks * shape_.group)
-      << row.probabilities.size() << " probabilities for " << blocks
-      << " blocks of " << shape_.group << " query heads";
+  CheckRow(row, shape_.group, codes.size());
   if (blocks > codes.capacity()) {
     bytes_ -= codes.capacity() * sizeof(uint16_t);
-    codes.reserve((blocks + kGrowBlocks - 1) / kGrowBlocks * kGrowBlocks);
+    codes.reserve(GrownBlocks(blocks));
     bytes_ += codes.capacity() * sizeof(uint16_t);
   }
   codes.resize(blocks, 0);
@@ -70,12 +60,7 @@ void RowHistory::BlendRow(const AttentionRow& row, float alpha,
     }
     return;
   }
-  int previous = -1;
   for (const int32_t block : row.seen) {
-    FC_CHECK(block > previous && block < row.blocks)
-        << "seen block " << block << " after " << previous << " of "
-        << row.blocks;
-    previous = block;
     BlendChunk(row, block, 1, alpha, codes->data());
   }
 }

@@ -2,8 +2,9 @@
 // for every block of the context, in 16 bits a block.
 //
 // A score is a KV head's attention probability: the mean over its query heads
-// of each one's largest probability in the block.  It is kept as the f16 of
-// score * 2^15: all 11 bits of precision from 1 down to 2^-29, and zero below.
+// of each one's largest probability in the block, or their sum (RowKind).  It
+// is kept as the f16 of score * 2^15: all 11 bits of precision from 1 down to
+// 2^-29, and zero below.
 // No sign, no NaN, no subnormals: codes compare as integers as their scores do.
 #ifndef FORECACHE_PREDICTOR_HISTORY_H_
 #define FORECACHE_PREDICTOR_HISTORY_H_

@@ -21,15 +21,22 @@
 
 namespace forecache {
 
+// What a row says of a block, for one query head.
+enum class RowKind : uint8_t {
+  kMax,   // the largest attention probability of its tokens
+  kMass,  // the sum of them: exp(the block's log-sum-exp - the context's)
+};
+
 // What one token's attention looked like for one (layer, KV head).
 struct AttentionRow {
-  // The largest attention probability in each block, for each query head:
+  // Of each block, for each query head (see `kind`):
   // probabilities[head * blocks + block], in [0, 1].
   std::span<const float> probabilities;
   int blocks = 0;  // of the context so far, the one being filled included
   // Set when only these blocks were seen (ascending ids), as without a probe;
   // the other entries mean nothing.  Empty: all blocks were seen.
   std::span<const int32_t> seen;
+  RowKind kind = RowKind::kMax;  // the same for all rows of a predictor
 };
 
 // Which blocks may be chosen: [first, end) of the context.
@@ -49,7 +56,8 @@ class Predictor {
   struct Shape {
     int layers = 0;
     int kv_heads = 0;
-    int group = 0;  // query heads of one KV head
+    int group = 0;     // query heads of one KV head
+    int head_dim = 0;  // for policies that look at keys or queries, else 0
   };
 
   virtual ~Predictor() = default;
@@ -66,17 +74,47 @@ class Predictor {
                        int count, std::vector<BlockChoice>* choices) = 0;
 
   // Whether this layer's next row should come from a probe at the store
-  // (scores of all blocks) or only from what was attended.
+  // (scores of all blocks) or only from what was attended.  Asked once a
+  // token, after ObserveQuery of all its heads.
   virtual bool WantsProbe(int layer) const = 0;
+
+  // The same for one KV head, where probes can be had head by head.  A layer
+  // wants a probe when one of its heads does.
+  virtual bool WantsProbeOfHead(int layer, int kv_head) const {
+    return WantsProbe(layer);
+  }
+
+  // The present token's query [group][head_dim], after RoPE and before the
+  // token's row.  Ignored, unless WantsQueries().
+  virtual bool WantsQueries() const { return false; }
+  virtual void ObserveQuery(int layer, int kv_head,
+                            std::span<const float> query) {}
+
+  // Keys [tokens][head_dim] that lie in `block`, after RoPE: of the prompt
+  // once, of a decoded token as it comes.  Ignored, unless WantsKeys().
+  virtual bool WantsKeys() const { return false; }
+  virtual void ObserveKeys(int layer, int kv_head, int block,
+                           std::span<const float> keys) {}
 
   // Bytes of history that it keeps: they count as memory of the context.
   virtual size_t HistoryBytes() const = 0;
 };
 
 struct PredictorOptions {
-  std::string name = "last";  // full, stream, last, ema
+  std::string name = "last";  // see PredictorNames
   Predictor::Shape shape;
-  float ema_alpha = 0.3f;  // ema: weight of the newest row, in (0, 1]
+  float ema_alpha = 0.3f;     // ema: weight of the newest row, in (0, 1]
+  int recycled_steps = 4;     // recycled: tokens from one probe to the next
+  float tactic_share = 0.95f;  // tactic: of the attention mass, in (0, 1]
+  // conv: a file of weights (predictor/weights/); "" takes those built in.
+  std::string conv_weights;
+  // Adaptive probing on top of the policy: it is asked for probes only where
+  // they are worth it.
+  bool adaptive = false;
+  float adaptive_share = 0.5f;  // of all probes, at most, in (0, 1]
+  // Worth of fresh scores of each (layer, KV head), [layers * kv_heads], any
+  // scale: a profile of the model.  Empty: all alike.
+  std::vector<float> adaptive_profile;
 };
 
 // kInvalidArgument names the field and what it may be.

@@ -15,6 +15,8 @@ static_assert(kContextBlocksMax <= 1 << 16, "a block fits 16 bits of a key");
 // Blocks passed over with one comparison when none of them is good enough.
 constexpr int kStride = 32;
 
+constexpr size_t kGrowBlocks = 64;
+
 uint16_t LargestOfStride(const uint16_t* codes) {
   int16_t largest = 0;  // codes stay below 2^15, and SSE2 has a signed maximum
   for (int i = 0; i < kStride; ++i) {
@@ -24,6 +26,34 @@ uint16_t LargestOfStride(const uint16_t* codes) {
 }
 
 }  // namespace
+
+size_t HeadIndex(const Predictor::Shape& shape, int layer, int kv_head) {
+  FC_CHECK(layer >= 0 && layer < shape.layers) << "layer=" << layer;
+  FC_CHECK(kv_head >= 0 && kv_head < shape.kv_heads) << "kv_head=" << kv_head;
+  return size_t{1} * layer * shape.kv_heads + kv_head;
+}
+
+size_t GrownBlocks(size_t blocks) {
+  return (blocks + kGrowBlocks - 1) / kGrowBlocks * kGrowBlocks;
+}
+
+void CheckRow(const AttentionRow& row, int group, size_t known_blocks) {
+  const size_t blocks = row.blocks;
+  FC_CHECK(row.blocks >= 0 && row.blocks <= kContextBlocksMax)
+      << "blocks=" << row.blocks;
+  FC_CHECK(blocks >= known_blocks)
+      << "the context shrank from " << known_blocks << " to " << blocks;
+  FC_CHECK(row.probabilities.size() == blocks * group)
+      << row.probabilities.size() << " probabilities for " << blocks
+      << " blocks of " << group << " query heads";
+  int previous = -1;
+  for (const int32_t block : row.seen) {
+    FC_CHECK(block > previous && block < row.blocks)
+        << "seen block " << block << " after " << previous << " of "
+        << row.blocks;
+    previous = block;
+  }
+}
 
 void MeanOverGroup(const AttentionRow& row, int group, int first, int count,
                    float* means) {

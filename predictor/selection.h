@@ -10,6 +10,17 @@
 
 namespace forecache {
 
+// Where (layer, kv_head) stands among all.  REQUIRES: both are in the shape.
+size_t HeadIndex(const Predictor::Shape& shape, int layer, int kv_head);
+
+// Rows are allocated for this many blocks, at least `blocks`: 1,024 tokens
+// between two allocations.
+size_t GrownBlocks(size_t blocks);
+
+// What every row must keep, after one of `known_blocks`: it did not shrink,
+// its sizes agree, and what it has seen ascends.
+void CheckRow(const AttentionRow& row, int group, size_t known_blocks);
+
 // The KV head's scores of `count` blocks from block `first` on: the mean over
 // its `group` query heads.
 // REQUIRES: the blocks are in the row.

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "common/limits.h"
+#include "predictor/conv_net.h"
 #include "predictor/oracle.h"
 #include "predictor/predictor.h"
 #include "tests/predictor/rows.h"
@@ -21,33 +23,84 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr Predictor::Shape kShape = {.layers = 3, .kv_heads = 2, .group = 3};
+constexpr int kHeadDim = 4;
+constexpr Predictor::Shape kShape = {
+    .layers = 3, .kv_heads = 2, .group = 3, .head_dim = kHeadDim};
+
+using Show = std::function<void(Predictor*, int, int, const AttentionRow&)>;
 
 // One policy: how to make it, and how it learns of a row.
 struct Policy {
   std::string name;
   std::function<std::unique_ptr<Predictor>()> make;
-  std::function<void(Predictor*, int, int, const AttentionRow&)> show;
+  Show show;
+  size_t block_bytes = 2;  // of history, at most, for each block of a head
+  size_t head_bytes = 0;   // besides
 };
 
 void PrintTo(const Policy& policy, std::ostream* out) { *out << policy.name; }
 
+void ShowRow(Predictor* predictor, int layer, int head,
+             const AttentionRow& row) {
+  const std::vector<float> query(size_t{1} * kShape.group * kHeadDim, 1.0f);
+  if (predictor->WantsQueries()) predictor->ObserveQuery(layer, head, query);
+  predictor->Observe(layer, head, row);
+}
+
+// Keys whose product with the query is large where the row's mean is.  Digests
+// only widen, so rows of one test add up: enough for what is promised here.
+void ShowKeys(Predictor* predictor, int layer, int head,
+              const AttentionRow& row) {
+  for (int b = 0; b < row.blocks; ++b) {
+    float mean = 0;
+    for (int j = 0; j < kShape.group; ++j) {
+      mean += row.probabilities[size_t{1} * j * row.blocks + b];
+    }
+    predictor->ObserveKeys(layer, head, b,
+                           std::vector<float>(kHeadDim, mean));
+  }
+  ShowRow(predictor, layer, head, row);
+}
+
+size_t BlockBytes(const std::string& name) {
+  if (name == "full" || name == "stream") return 0;
+  if (name == "h2o") return sizeof(float);
+  if (name == "linear4") return 4 * sizeof(uint16_t);
+  if (name == "quest") return (2 * kHeadDim + 1) * sizeof(uint16_t);
+  if (name == "conv") {
+    return (LoadConvNet("")->window + 2) * sizeof(uint16_t) + sizeof(double);
+  }
+  return sizeof(uint16_t);
+}
+
 std::vector<Policy> AllPolicies() {
   std::vector<Policy> policies;
-  for (const std::string& name : PredictorNames()) {
-    policies.push_back(
-        {name,
-         [name] { return *MakePredictor({.name = name, .shape = kShape}); },
-         [](Predictor* p, int layer, int head, const AttentionRow& row) {
-           p->Observe(layer, head, row);
-         }});
+  for (const bool adaptive : {false, true}) {
+    for (const std::string& name : PredictorNames()) {
+      const PredictorOptions options = {
+          .name = name, .shape = kShape, .adaptive = adaptive};
+      policies.push_back(
+          {.name = adaptive ? name + "+adaptive" : name,
+           .make = [options] { return *MakePredictor(options); },
+           .show = name == "quest" ? ShowKeys : ShowRow,
+           .block_bytes = BlockBytes(name),
+           // Two queries and what was chosen last.
+           .head_bytes = adaptive ? 4u * 3 * kHeadDim + 4096 : 0u});
+    }
   }
   policies.push_back(
-      {"oracle", [] { return std::make_unique<OraclePredictor>(kShape); },
-       [](Predictor* p, int layer, int head, const AttentionRow& row) {
+      {.name = "oracle",
+       .make = [] { return std::make_unique<OraclePredictor>(kShape); },
+       .show = [](Predictor* p, int layer, int head, const AttentionRow& row) {
          static_cast<OraclePredictor*>(p)->Reveal(layer, head, row);
        }});
   return policies;
+}
+
+std::string TestName(const ::testing::TestParamInfo<Policy>& info) {
+  std::string name = info.param.name;
+  std::replace(name.begin(), name.end(), '+', '_');
+  return name;
 }
 
 class PredictorContractTest : public ::testing::TestWithParam<Policy> {
@@ -127,6 +180,24 @@ TEST_P(PredictorContractTest, GrowsByBlocks) {
   }
 }
 
+TEST_P(PredictorContractTest, KeepsToTheBudgetTokenByToken) {
+  constexpr int kBudget = 8, kSinks = 1, kRecent = 2;
+  const auto predictor = Make();
+  Rng rng(6);
+  for (int tokens = 0; tokens <= 16 * 20; ++tokens) {
+    if (tokens > 20 && tokens % 16 > 1) continue;  // 0, 1, 15, 16, 17, ...
+    const int blocks = (tokens + 15) / 16;
+    if (blocks > 0) Show(predictor.get(), RandomRow(blocks, 3, &rng));
+    const int now = tokens / 16;
+    const int end = std::max(now - kRecent, 0);
+    const int first = std::min(kSinks, end);
+    const int count = std::max(kBudget - first - (now - end) - 1, 0);
+    const auto choices = Ask(predictor.get(), {first, end}, count);
+    EXPECT_LE(first + choices.size() + (now - end) + 1,
+              std::max(kBudget, now + 1));
+  }
+}
+
 TEST_P(PredictorContractTest, AnswersWithoutHistory) {
   const auto predictor = Make();
   const auto choices = Ask(predictor.get(), {4, 20}, 5);
@@ -137,9 +208,10 @@ TEST_P(PredictorContractTest, AnswersWithoutHistory) {
 TEST_P(PredictorContractTest, TiesGoToTheLaterBlock) {
   const auto predictor = Make();
   Show(predictor.get(), RowOf(std::vector<float>(90, 0.01f), 3));
-  const auto choices = Ask(predictor.get(), {0, 90}, 3);
+  // Away from the ends: a network sees where the context does.
+  const auto choices = Ask(predictor.get(), {4, 86}, 3);
   if (choices.empty()) return;
-  EXPECT_THAT(Blocks(choices), ElementsAre(89, 88, 87));
+  EXPECT_THAT(Blocks(choices), ElementsAre(85, 84, 83));
 }
 
 TEST_P(PredictorContractTest, TakesZeroNanAndOversizedProbabilities) {
@@ -176,7 +248,7 @@ TEST_P(PredictorContractTest, KeepsHeadsAndLayersApart) {
     }
   }
   if (PredictBlocks(predictor.get(), {0, 20}, 1).empty()) return;  // stream
-  if (GetParam().name == "full") return;  // the latest, whatever it saw
+  if (GetParam().name.starts_with("full")) return;  // whatever it saw
   for (int layer = 0; layer < kShape.layers; ++layer) {
     for (int head = 0; head < kShape.kv_heads; ++head) {
       EXPECT_THAT(PredictBlocks(predictor.get(), {0, 20}, 1, layer, head),
@@ -191,7 +263,9 @@ TEST_P(PredictorContractTest, BoundsItsHistory) {
   Rng rng(5);
   for (int repeat = 0; repeat < 3; ++repeat) {
     Show(predictor.get(), RandomRow(480, 3, &rng));
-    EXPECT_LE(predictor->HistoryBytes(), 2 * 512u);
+    PredictBlocks(predictor.get(), {1, 470}, 29);
+    EXPECT_LE(predictor->HistoryBytes(),
+              GetParam().block_bytes * 512 + GetParam().head_bytes);
   }
 }
 
@@ -209,10 +283,10 @@ TEST_P(PredictorDeathTest, RefusesACallersBug) {
 
 INSTANTIATE_TEST_SUITE_P(
     AllPolicies, PredictorContractTest, ::testing::ValuesIn(AllPolicies()),
-    [](const auto& info) { return info.param.name; });
+    TestName);
 INSTANTIATE_TEST_SUITE_P(
     AllPolicies, PredictorDeathTest, ::testing::ValuesIn(AllPolicies()),
-    [](const auto& info) { return info.param.name; });
+    TestName);
 
 // --- Options ----------------------------------------------------------------
 
@@ -230,7 +304,7 @@ TEST(MakePredictorTest, NamesTheFieldAndWhatItMayBe) {
   bad.name = "magic";
   EXPECT_EQ(Refusal(bad),
             "PredictorOptions::name is \"magic\", but may be full, stream, "
-            "last, ema");
+            "last, ema, linear4, conv, h2o, recycled, quest, tactic");
   bad = good;
   bad.shape.layers = 0;
   EXPECT_THAT(Refusal(bad), HasSubstr("shape.layers is 0, but may be 1 to"));
@@ -246,6 +320,22 @@ TEST(MakePredictorTest, NamesTheFieldAndWhatItMayBe) {
     EXPECT_THAT(Refusal(bad), HasSubstr("ema_alpha is "));
     EXPECT_THAT(Refusal(bad), HasSubstr("above 0 and up to 1"));
   }
+}
+
+TEST(MakePredictorTest, RefusesWhatAPolicyCannotRunWith) {
+  PredictorOptions bad = {.name = "quest", .shape = kShape};
+  bad.shape.head_dim = 0;
+  EXPECT_THAT(Refusal(bad), HasSubstr("shape.head_dim is 0"));
+  bad = {.name = "recycled", .shape = kShape, .recycled_steps = 0};
+  EXPECT_THAT(Refusal(bad), HasSubstr("recycled_steps is 0"));
+  bad = {.name = "tactic", .shape = kShape, .tactic_share = 1.1f};
+  EXPECT_THAT(Refusal(bad), HasSubstr("tactic_share is 1.1"));
+  bad = {.shape = kShape, .adaptive_share = 0};
+  EXPECT_THAT(Refusal(bad), HasSubstr("adaptive_share is 0"));
+  bad = {.shape = kShape, .adaptive_profile = {1, 2}};
+  EXPECT_THAT(Refusal(bad),
+              HasSubstr("adaptive_profile has 2 numbers, but may have none, "
+                        "or 6"));
 }
 
 TEST(MakePredictorTest, TakesEveryNameItLists) {

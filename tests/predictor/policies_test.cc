@@ -2,11 +2,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "predictor/ema.h"
 #include "predictor/full.h"
+#include "predictor/h2o.h"
 #include "predictor/last.h"
+#include "predictor/linear4.h"
 #include "predictor/oracle.h"
+#include "predictor/quest.h"
+#include "predictor/recycled.h"
 #include "predictor/stream.h"
+#include "predictor/tactic.h"
 #include "tests/predictor/rows.h"
 
 namespace forecache {
@@ -115,6 +122,94 @@ TEST(OracleTest, ChoosesByTheRowThatIsToCome) {
   oracle.Observe(0, 0, RowOf({0.9f, 0.0f, 0.0f}).View());
   oracle.Reveal(0, 0, RowOf({0.1f, 0.2f, 0.7f}).View());
   EXPECT_THAT(PredictBlocks(&oracle, {0, 3}, 2), ElementsAre(2, 1));
+}
+
+TEST(Linear4Test, WeighsTheLastFourRows) {
+  Linear4Predictor linear(kOneHead);
+  for (int newest = 0; newest < 4; ++newest) {
+    std::vector<float> scores(4, 0.0f);
+    scores[newest] = 0.5f;
+    linear.Observe(0, 0, RowOf(scores).View());
+  }
+  std::vector<BlockChoice> choices;
+  linear.Predict(0, 0, {0, 4}, 4, &choices);
+  EXPECT_THAT(Blocks(choices), ElementsAre(3, 2, 1, 0));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_NEAR(choices[i].confidence,
+                0.5f * Linear4Predictor::kWeights[i], 1e-3);
+  }
+}
+
+TEST(H2oTest, AddsUpWhatWasAttended) {
+  H2oPredictor h2o(kOneHead);
+  EXPECT_TRUE(h2o.WantsProbe(0));
+  h2o.Observe(0, 0, RowOf({0.1f, 0.3f, 0.2f}).View());
+  EXPECT_FALSE(h2o.WantsProbe(0));
+  OwnedRow row = RowOf({0.2f, 0.9f, 0.2f});
+  row.seen = {0, 2};
+  h2o.Observe(0, 0, row.View());
+  // 0.3, 0.3 and 0.4: block 1 was not attended, and keeps what it had.
+  EXPECT_THAT(PredictBlocks(&h2o, {0, 3}, 3), ElementsAre(2, 1, 0));
+}
+
+TEST(RecycledTest, UsesARowUntilTheNextProbe) {
+  RecycledPredictor recycled(kOneHead, 3);
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_TRUE(recycled.WantsProbe(0));
+    std::vector<float> scores(3, 0.1f);
+    scores[round] = 0.4f;
+    recycled.Observe(0, 0, RowOf(scores).View());
+    for (int token = 0; token < 3; ++token) {
+      EXPECT_EQ(recycled.WantsProbe(0), false);
+      EXPECT_THAT(PredictBlocks(&recycled, {0, 3}, 1), ElementsAre(round));
+      OwnedRow partial = RowOf({1, 1, 1});
+      partial.seen = {(round + 1) % 3};
+      recycled.Observe(0, 0, partial.View());
+    }
+  }
+}
+
+TEST(TacticTest, GivesBackWhatAPeakedHeadDoesNotNeed) {
+  TacticPredictor tactic(kOneHead, 0.9f);
+  std::vector<float> peaked(100, 1e-5f);
+  peaked[40] = 0.6f;
+  peaked[50] = 0.38f;
+  tactic.Observe(0, 0, RowOf(peaked).View());
+  EXPECT_THAT(PredictBlocks(&tactic, {0, 100}, 20), ElementsAre(40, 50));
+  tactic.Observe(0, 0, RowOf(std::vector<float>(100, 0.01f)).View());
+  EXPECT_EQ(PredictBlocks(&tactic, {0, 100}, 20).size(), 20u);
+}
+
+TEST(TacticTest, FitsThePowerLawOfTheTail) {
+  std::vector<BlockChoice> choices;
+  float tail = 0;
+  for (int rank = 1; rank <= 400; ++rank) {
+    const float mass = 0.2f * std::pow(rank, -1.3f);
+    if (rank <= 24) choices.push_back({400 - rank, mass});
+    if (rank > 24) tail += mass;
+  }
+  EXPECT_NEAR(FittedTail(choices, 400), tail, 0.02f * tail);
+  EXPECT_EQ(FittedTail(choices, 24), 0);
+  EXPECT_EQ(FittedTail({}, 24), 0);
+}
+
+TEST(QuestTest, BoundsEveryLogit) {
+  QuestPredictor quest({.layers = 1, .kv_heads = 1, .group = 1,
+                        .head_dim = 2});
+  quest.ObserveKeys(0, 0, 0, std::vector<float>{1, -1, -1, 1});
+  quest.ObserveKeys(0, 0, 1, std::vector<float>{1.5f, 0});
+  quest.ObserveKeys(0, 0, 2, std::vector<float>{-3, -3});
+  EXPECT_TRUE(quest.WantsKeys());
+  EXPECT_FALSE(quest.WantsProbe(0));
+  // Bounds: 2 (though no single key has it), 1.5, -6.
+  quest.ObserveQuery(0, 0, std::vector<float>{1, 1});
+  EXPECT_THAT(PredictBlocks(&quest, {0, 3}, 3), ElementsAre(0, 1, 2));
+  quest.ObserveQuery(0, 0, std::vector<float>{-1, -1});
+  EXPECT_THAT(PredictBlocks(&quest, {0, 3}, 3), ElementsAre(2, 0, 1));
+  // A decoded token joins its block.
+  quest.ObserveKeys(0, 0, 1, std::vector<float>{-9, 0});
+  quest.ObserveQuery(0, 0, std::vector<float>{-1, -1});
+  EXPECT_THAT(PredictBlocks(&quest, {0, 3}, 1), ElementsAre(1));
 }
 
 }  // namespace

@@ -1,0 +1,14 @@
+// The weights that the binary carries: predictor/weights/conv.fccv.
+#ifndef FORECACHE_PREDICTOR_CONV_BUILTIN_H_
+#define FORECACHE_PREDICTOR_CONV_BUILTIN_H_
+
+#include "common/bytes.h"
+
+namespace forecache {
+
+// Threads: safe to call from any thread.
+ByteView BuiltinConvFile();
+
+}  // namespace forecache
+
+#endif  // FORECACHE_PREDICTOR_CONV_BUILTIN_H_
