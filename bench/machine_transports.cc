@@ -58,6 +58,19 @@ Finding FindPath(TransportPair& pair, bool tcp_only) {
   return found;
 }
 
+// Whether two processes can map the memory that their messages pass through.
+Finding FindMailbox(TransportPair& pair) {
+  Finding found = {"mailboxes", FindingLevel::kOk, "shared", ""};
+  const absl::Status status = pair.MailboxStatus();
+  if (!status.ok()) {
+    found.level = FindingLevel::kWarn;
+    found.value = status.ToString();
+    found.fix = "messages on this host pass UCX's own queue, at a fraction of "
+                "the rate: run both daemons as one user in one PID namespace";
+  }
+  return found;
+}
+
 // Whether a process may read another's memory, as UCX does for large messages
 // on one host.
 Finding FindCma() {
@@ -99,11 +112,17 @@ void FindTransports(Findings& findings) {
     return;
   }
   findings.push_back(FindPath(**any_pair, /*tcp_only=*/false));
+  if (findings.back().level == FindingLevel::kOk) {
+    findings.push_back(FindMailbox(**any_pair));
+  }
   findings.push_back(FindPath(**tcp_pair, /*tcp_only=*/true));
   findings.push_back(FindCma());
 
   std::error_code error;
-  Finding found = {"RDMA", FindingLevel::kOk, "/dev/infiniband", ""};
+  Finding found = {"RDMA", FindingLevel::kNote,
+                   "/dev/infiniband is there, but Forecache was never run on "
+                   "RDMA",
+                   "compare `./forecache bench transport` with ib_write_bw"};
   if (!std::filesystem::exists("/dev/infiniband", error)) {
     found.level = FindingLevel::kNote;
     found.value = "no device";

@@ -202,4 +202,12 @@ absl::StatusOr<std::vector<double>> TransportPair::RoundTrips(size_t request,
   return times_us;
 }
 
+absl::Status TransportPair::MailboxStatus() {
+  const Ask ask = {1, 0};
+  answers_ = 0;
+  FC_RETURN_IF_ERROR(peer_->SendBy(TransportOperation::kMailbox, AsBytes(ask),
+                                   {}, nullptr));
+  return PumpUntil([&] { return answers_ == 1; });
+}
+
 }  // namespace forecache

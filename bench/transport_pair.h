@@ -41,6 +41,8 @@ class TransportPair : private MessageHandler {
                                                  int count);
 
   std::string TransportName() const { return peer_->TransportName(); }
+  // Whether messages to the peer pass through memory shared with it.
+  absl::Status MailboxStatus();
 
  private:
   TransportPair() = default;

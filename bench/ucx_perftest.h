@@ -54,8 +54,9 @@ const std::vector<std::string>& UcxBandwidthTests();
 // reads, so over shared memory it is a memcpy within one core's cache.
 const std::vector<std::string>& UcxMessageTests();
 
-// The fastest of `tests`, each run with `options` but for `test`.  Operations
-// that fail are left out; returns the last error when all do.
+// The fastest of `tests`, each run with `options` but for `test`; what a short
+// run shows to be far behind is not run at length.  Operations that fail are
+// left out; returns the last error when all do.
 absl::StatusOr<UcxPerftestResult> BestUcxPerftest(
     const std::vector<std::string>& tests, UcxPerftestOptions options);
 

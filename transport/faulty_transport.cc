@@ -49,6 +49,37 @@ class FaultyTransport::FaultyEndpoint
     return absl::OkStatus();
   }
 
+  absl::Status SendBy(TransportOperation operation, ByteView header,
+                      ByteView payload, Done done) override {
+    if (operation != TransportOperation::kAuto &&
+        operation != TransportOperation::kEager) {
+      return absl::UnimplementedError("faults are of eager messages");
+    }
+    return Send(header, payload, std::move(done));
+  }
+
+  // Faults are of what this side sends: a get passes, but not a partition.
+  absl::Status Get(MutableBytes target, const std::string& remote_key,
+                   uint64_t offset, Done done) override {
+    FC_RETURN_IF_ERROR(Admit());
+    if (transport_->Partitioned()) {
+      return absl::UnavailableError("a partition lies between");
+    }
+    ++under_way;
+    const absl::Status started = inner->Get(
+        target, remote_key, offset,
+        [transport = transport_, self = shared_from_this(),
+         done](const absl::Status& status) {
+          auto end = [self, done](const absl::Status& why) {
+            --self->under_way;
+            if (done) done(why);
+          };
+          transport->ended_.emplace_back(std::move(end), status);
+        });
+    if (!started.ok()) --under_way;
+    return started;
+  }
+
   std::string TransportName() const override { return name_; }
   std::string PeerName() const override { return peer_; }
 

@@ -71,6 +71,7 @@ class FaultyTransport : public Transport, private MessageHandler {
       MutableBytes memory) override {
     return inner_->Register(memory);
   }
+  TransportCounts Counts() const override { return inner_->Counts(); }
   int Progress() override;
   void Wait(Nanos timeout) override;
   void Wake() override { inner_->Wake(); }

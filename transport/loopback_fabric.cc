@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/status.h"
 
 namespace forecache::loopback_internal {
 
@@ -113,21 +114,35 @@ void Directory::RemoveRegion(uint64_t id) {
   regions_.erase(id);
 }
 
-// Writes under the lock, so that the owner can't unmap the region meanwhile.
-absl::Status Directory::WriteRegion(uint64_t id, uint64_t offset,
-                                    ByteView source) {
-  absl::MutexLock lock(&mutex_);
+absl::StatusOr<MutableBytes> Directory::Part(uint64_t id, uint64_t offset,
+                                             size_t size) {
   auto found = regions_.find(id);
   if (found == regions_.end()) {
     return absl::UnavailableError("the region is gone");
   }
   const MutableBytes bytes = found->second;
-  if (offset > bytes.size() || source.size() > bytes.size() - offset) {
-    return absl::OutOfRangeError("put passes the end of the region");
+  if (offset > bytes.size() || size > bytes.size() - offset) {
+    return absl::OutOfRangeError("offset passes the end of the region");
   }
-  if (!source.empty()) {
-    std::memcpy(bytes.data() + offset, source.data(), source.size());
-  }
+  return bytes.subspan(offset, size);
+}
+
+// Both copy under the lock, so that the owner can't unmap the region meanwhile.
+absl::Status Directory::WriteRegion(uint64_t id, uint64_t offset,
+                                    ByteView source) {
+  absl::MutexLock lock(&mutex_);
+  FC_ASSIGN_OR_RETURN(const MutableBytes part,
+                      Part(id, offset, source.size()));
+  if (!source.empty()) std::memcpy(part.data(), source.data(), source.size());
+  return absl::OkStatus();
+}
+
+absl::Status Directory::ReadRegion(uint64_t id, uint64_t offset,
+                                   MutableBytes target) {
+  absl::MutexLock lock(&mutex_);
+  FC_ASSIGN_OR_RETURN(const MutableBytes part,
+                      Part(id, offset, target.size()));
+  if (!target.empty()) std::memcpy(target.data(), part.data(), target.size());
   return absl::OkStatus();
 }
 

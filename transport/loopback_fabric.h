@@ -12,6 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/bytes.h"
 #include "common/clock.h"
@@ -88,8 +89,13 @@ class Directory {
   uint64_t AddRegion(MutableBytes bytes);
   void RemoveRegion(uint64_t id);
   absl::Status WriteRegion(uint64_t id, uint64_t offset, ByteView source);
+  absl::Status ReadRegion(uint64_t id, uint64_t offset, MutableBytes target);
 
  private:
+  // The part of a region, or why not.
+  absl::StatusOr<MutableBytes> Part(uint64_t id, uint64_t offset, size_t size)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   absl::Mutex mutex_;
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   std::unordered_map<uint64_t, std::shared_ptr<Inbox>> inboxes_

@@ -60,25 +60,26 @@ class LoopbackEndpoint : public Endpoint {
   absl::Status Put(ByteView source, const std::string& remote_key,
                    uint64_t offset, Done done) override {
     Operation put;
-    uint64_t size = 0;
-    const std::pair<absl::string_view, absl::string_view> parts =
-        absl::StrSplit(absl::StripPrefix(remote_key, kRegionPrefix),
-                       absl::MaxSplits(':', 1));
-    if (source.size() > kMessageBytesMax ||
-        !absl::StartsWith(remote_key, kRegionPrefix) ||
-        !absl::SimpleAtoi(parts.first, &put.region) ||
-        !absl::SimpleAtoi(parts.second, &size)) {
-      return absl::InvalidArgumentError("put: too large, or no key of ours");
-    }
-    if (offset > size || source.size() > size - offset) {
-      return absl::OutOfRangeError("put passes the end of the region");
-    }
-    FC_RETURN_IF_ERROR(Admit());
-    put.offset = offset;
     put.source = source;
-    put.done = std::move(done);
-    outbox_.push_back(std::move(put));
-    return absl::OkStatus();
+    return StartRemote(std::move(put), source.size(), remote_key, offset,
+                       std::move(done));
+  }
+
+  absl::Status Get(MutableBytes target, const std::string& remote_key,
+                   uint64_t offset, Done done) override {
+    Operation get;
+    get.target = target;
+    return StartRemote(std::move(get), target.size(), remote_key, offset,
+                       std::move(done));
+  }
+
+  absl::Status SendBy(TransportOperation operation, ByteView header,
+                      ByteView payload, Done done) override {
+    if (operation != TransportOperation::kAuto &&
+        operation != TransportOperation::kEager) {
+      return absl::UnimplementedError("a loopback message is eager");
+    }
+    return Send(header, payload, std::move(done));
   }
 
   std::string TransportName() const override { return "loopback"; }
@@ -98,8 +99,12 @@ class LoopbackEndpoint : public Endpoint {
       if (operation.region == 0) {
         FlushSend(std::move(operation));
       } else {
-        absl::Status status = Directory::Get()->WriteRegion(
-            operation.region, operation.offset, operation.source);
+        const absl::Status status =
+            operation.target.empty()
+                ? Directory::Get()->WriteRegion(
+                      operation.region, operation.offset, operation.source)
+                : Directory::Get()->ReadRegion(
+                      operation.region, operation.offset, operation.target);
         if (operation.done) operation.done(status);
       }
     }
@@ -125,6 +130,7 @@ class LoopbackEndpoint : public Endpoint {
     }
   }
 
+  size_t under_way() const { return outbox_.size() + taking_.size(); }
   bool HasWork() const { return !outbox_.empty(); }
   const std::shared_ptr<Link>& link() const { return link_; }
   int side() const { return side_; }
@@ -132,12 +138,36 @@ class LoopbackEndpoint : public Endpoint {
  private:
   struct Operation {
     uint64_t number = 0;
-    uint64_t region = 0;  // not 0: a put
+    uint64_t region = 0;  // not 0: a put, or with a target a get
     uint64_t offset = 0;
     std::vector<std::byte> header;
     ByteView source;
+    MutableBytes target;
     Done done;
   };
+
+  absl::Status StartRemote(Operation operation, size_t size,
+                           const std::string& remote_key, uint64_t offset,
+                           Done done) {
+    uint64_t region_size = 0;
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(absl::StripPrefix(remote_key, kRegionPrefix),
+                       absl::MaxSplits(':', 1));
+    if (size > kMessageBytesMax ||
+        !absl::StartsWith(remote_key, kRegionPrefix) ||
+        !absl::SimpleAtoi(parts.first, &operation.region) ||
+        !absl::SimpleAtoi(parts.second, &region_size)) {
+      return absl::InvalidArgumentError("too large, or no key of ours");
+    }
+    if (offset > region_size || size > region_size - offset) {
+      return absl::OutOfRangeError("offset passes the end of the region");
+    }
+    FC_RETURN_IF_ERROR(Admit());
+    operation.offset = offset;
+    operation.done = std::move(done);
+    outbox_.push_back(std::move(operation));
+    return absl::OkStatus();
+  }
 
   absl::Status Admit() {
     const auto& peer = link_->inbox[1 - side_];
@@ -242,6 +272,15 @@ void LoopbackTransport::Remove(LoopbackEndpoint* endpoint,
 absl::StatusOr<std::unique_ptr<MemoryRegion>> LoopbackTransport::Register(
     MutableBytes memory) {
   return std::make_unique<LoopbackRegion>(memory);
+}
+
+TransportCounts LoopbackTransport::Counts() const {
+  TransportCounts counts;
+  counts.endpoints = endpoints_.size() + closed_.size();
+  for (const auto& [link, endpoint] : endpoints_) {
+    counts.operations += endpoint->under_way();
+  }
+  return counts;
 }
 
 int LoopbackTransport::Progress() {

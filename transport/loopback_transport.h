@@ -41,6 +41,7 @@ class LoopbackTransport : public Transport {
   void Close(Endpoint* endpoint) override;
   absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(
       MutableBytes memory) override;
+  TransportCounts Counts() const override;
   int Progress() override;
   void Wait(Nanos timeout) override;
   void Wake() override;

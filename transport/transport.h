@@ -22,6 +22,20 @@ namespace forecache {
 
 class Endpoint;
 
+// How bytes reach a peer.
+enum class TransportOperation {
+  kAuto,        // as the transport thinks best
+  kMailbox,     // a copy into memory shared with the peer, read in place
+  kEager,       // an active message that takes its payload along
+  kRendezvous,  // an active message whose payload the receiver fetches
+  kPut,         // a write into the peer's registered memory, then a message
+  kGet,         // a read of the peer's registered memory
+};
+inline constexpr int kTransportOperations = 6;
+
+// "mailbox", "eager", ...: for logs and metric labels.
+const char* TransportOperationName(TransportOperation operation);
+
 // Receives what peers send.  Every call comes from inside Progress(), on the
 // thread that owns the Transport; it must not block, and must not call
 // Progress() itself.
@@ -85,6 +99,26 @@ class Endpoint {
   virtual absl::Status Put(ByteView source, const std::string& remote_key,
                            uint64_t offset, Done done) = 0;
 
+  // Reads target.size() bytes of the peer's region at `offset` into `target`,
+  // which must stay until `done` says that they are there.  Errors as Put's;
+  // kUnimplemented where the transport can't.
+  virtual absl::Status Get(MutableBytes target, const std::string& remote_key,
+                           uint64_t offset, Done done) {
+    return absl::UnimplementedError("no get on this transport");
+  }
+
+  // As Send, by the operation that is named.  kUnimplemented when this peer
+  // can't be reached so (yet: mailboxes open in the background), or not with
+  // this size.
+  virtual absl::Status SendBy(TransportOperation operation, ByteView header,
+                              ByteView payload, Done done) {
+    return absl::UnimplementedError("no choice of operation");
+  }
+  // From now on Send carries payloads of `size_from` bytes and more, up to the
+  // next larger `size_from` that was named, by `operation`, where it can.
+  // REQUIRES: kAuto, kMailbox, kEager or kRendezvous.
+  virtual void Prefer(size_t size_from, TransportOperation operation) {}
+
   // For logs and metric labels: "shm", "tcp", "rdma", "loopback".
   virtual std::string TransportName() const = 0;
   // For logs: who the peer is.
@@ -92,6 +126,13 @@ class Endpoint {
 };
 
 inline constexpr size_t kHeaderBytesMax = 1024;
+
+// What a Transport holds at a moment: what tests hold to be none after use.
+struct TransportCounts {
+  size_t endpoints = 0;   // open, or closed and not yet freed
+  size_t operations = 0;  // sends, puts and gets whose done was not called
+  size_t receives = 0;    // messages that are being fetched
+};
 
 // Threads: everything but Wake() on the one thread that owns it.
 class Transport {
@@ -125,6 +166,8 @@ class Transport {
 
   virtual absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(
       MutableBytes memory) = 0;
+
+  virtual TransportCounts Counts() const { return {}; }
 
   // Does what can be done without waiting: completions, arrivals.  Returns
   // how many events it handled; 0 means idle.

@@ -40,9 +40,11 @@ struct UcxRemoteKey {
 };
 
 enum class FrameKind : uint8_t {
-  kHello = 1,    // first on a connection; the payload is the sender's address
-  kMessage = 2,  // the user's header follows the frame
-  kBye = 3,      // the sender closed the connection
+  kHello = 1,     // first on a connection; the payload is the sender's address
+  kMessage = 2,   // the user's header follows the frame
+  kBye = 3,       // the sender closed the connection
+  kMailbox = 4,   // the payload is the key of the sender's mailbox
+  kDoorbell = 5,  // look into your mailbox
 };
 
 // Begins the header of every active message.

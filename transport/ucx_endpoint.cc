@@ -1,5 +1,7 @@
 #include "transport/ucx_endpoint.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -10,73 +12,6 @@
 #include "transport/ucx_context.h"
 
 namespace forecache::ucx_internal {
-
-// --- Operations -------------------------------------------------------------
-
-UcxOperation* UcxOperations::Start(UcxEndpoint* endpoint, Endpoint::Done done) {
-  if (free_.empty()) {
-    storage_.emplace_back();
-    free_.push_back(&storage_.back());
-  }
-  UcxOperation* operation = free_.back();
-  free_.pop_back();
-  operation->endpoint = endpoint;
-  operation->done = std::move(done);
-  operation->is_put = false;
-  ++endpoint->under_way_;
-  return operation;
-}
-
-void UcxOperations::Release(UcxOperation* operation) {
-  --operation->endpoint->under_way_;
-  operation->endpoint = nullptr;
-  operation->done = nullptr;
-  free_.push_back(operation);
-}
-
-void UcxOperations::Abandon(UcxOperation* operation) { Release(operation); }
-
-void UcxOperations::End(UcxOperation* operation, ucs_status_t result) {
-  operation->result = result;
-  ended_.push_back(operation);
-}
-
-int UcxOperations::RunDones() {
-  int count = 0;
-  running_.swap(ended_);
-  for (UcxOperation* operation : running_) {
-    // Released first: the done may send again.
-    Endpoint::Done done = std::move(operation->done);
-    const ucs_status_t result = operation->result;
-    const absl::Status status =
-        result == UCS_OK
-            ? absl::OkStatus()
-            : FromUcs(result,
-                      absl::StrCat("to ", operation->endpoint->PeerName()));
-    Release(operation);
-    if (done) done(status);
-    ++count;
-  }
-  running_.clear();
-  auto orphans = std::exchange(orphans_, {});
-  for (auto& [done, why] : orphans) done(why);
-  return count + orphans.size();
-}
-
-void UcxOperations::Orphan(UcxEndpoint* endpoint, const absl::Status& why) {
-  for (UcxOperation& operation : storage_) {
-    if (operation.endpoint != endpoint || !operation.done) continue;
-    orphans_.emplace_back(std::exchange(operation.done, nullptr), why);
-  }
-}
-
-void UcxOperations::CancelAll() {
-  RunDones();
-  for (UcxOperation& operation : storage_) {
-    if (operation.endpoint != nullptr) End(&operation, UCS_ERR_CANCELED);
-  }
-  RunDones();
-}
 
 // --- Endpoint ---------------------------------------------------------------
 
@@ -133,19 +68,96 @@ absl::Status UcxEndpoint::Admit() const {
   return absl::OkStatus();
 }
 
-absl::Status UcxEndpoint::Send(ByteView header, ByteView payload, Done done) {
+absl::Status UcxEndpoint::Check(ByteView header, ByteView payload) const {
   if (header.size() > kHeaderBytesMax || payload.size() > kMessageBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat(
         "message of ", header.size(), "+", payload.size(), " bytes"));
   }
-  FC_RETURN_IF_ERROR(Admit());
-  return Start(FrameKind::kMessage, header, payload, std::move(done),
-               send_flags_);
+  return Admit();
 }
 
-absl::Status UcxEndpoint::Start(FrameKind kind, ByteView header,
-                                ByteView payload, Done done, uint32_t flags) {
+TransportOperation UcxEndpoint::Choice(size_t size) const {
+  const TransportOperation preferred = preferred_[std::bit_width(size)];
+  const bool has_mailbox = mailbox_ != nullptr && mailbox_->outgoing() &&
+                           size <= kMailboxPayloadMax;
+  if (preferred == TransportOperation::kAuto ||
+      preferred == TransportOperation::kMailbox) {
+    return has_mailbox ? TransportOperation::kMailbox
+                       : TransportOperation::kAuto;
+  }
+  return preferred;
+}
+
+void UcxEndpoint::Prefer(size_t size_from, TransportOperation operation) {
+  FC_CHECK(operation != TransportOperation::kPut &&
+           operation != TransportOperation::kGet)
+      << "Send can't take its payload by put or get";
+  for (size_t i = std::bit_width(size_from); i < preferred_.size(); ++i) {
+    preferred_[i] = operation;
+  }
+}
+
+absl::Status UcxEndpoint::Send(ByteView header, ByteView payload, Done done) {
+  FC_RETURN_IF_ERROR(Check(header, payload));
+  switch (Choice(payload.size())) {
+    case TransportOperation::kMailbox:
+      return SendByMailbox(header, payload, std::move(done));
+    case TransportOperation::kEager:
+      return Start(FrameKind::kMessage, header, payload, std::move(done),
+                   UCP_AM_SEND_FLAG_EAGER);
+    case TransportOperation::kRendezvous:
+      return Start(FrameKind::kMessage, header, payload, std::move(done),
+                   UCP_AM_SEND_FLAG_RNDV);
+    default:
+      return Start(FrameKind::kMessage, header, payload, std::move(done),
+                   send_flags_);
+  }
+}
+
+absl::Status UcxEndpoint::SendBy(TransportOperation operation, ByteView header,
+                                 ByteView payload, Done done) {
+  FC_RETURN_IF_ERROR(Check(header, payload));
+  switch (operation) {
+    case TransportOperation::kAuto:
+      return Send(header, payload, std::move(done));
+    case TransportOperation::kMailbox:
+      if (mailbox_ == nullptr || !mailbox_->outgoing() ||
+          payload.size() > kMailboxPayloadMax) {
+        return absl::UnimplementedError(
+            absl::StrCat("no mailbox of ", PeerName(), " for ", payload.size(),
+                         " bytes"));
+      }
+      return SendByMailbox(header, payload, std::move(done));
+    case TransportOperation::kEager:
+      return Start(FrameKind::kMessage, header, payload, std::move(done),
+                   UCP_AM_SEND_FLAG_EAGER);
+    case TransportOperation::kRendezvous:
+      return Start(FrameKind::kMessage, header, payload, std::move(done),
+                   UCP_AM_SEND_FLAG_RNDV);
+    default:
+      return absl::UnimplementedError("put and get are calls of their own");
+  }
+}
+
+absl::Status UcxEndpoint::SendByMailbox(ByteView header, ByteView payload,
+                                        Done done) {
+  if (mailbox_->Write(header, payload)) {
+    if (mailbox_->TakeDoorbellEarly()) RingDoorbell();
+    if (done) {
+      UcxOperation* operation = operations_->Start(this, std::move(done));
+      operations_->End(operation, UCS_OK);
+    }
+    return absl::OkStatus();
+  }
   UcxOperation* operation = operations_->Start(this, std::move(done));
+  Fill(operation, FrameKind::kMessage, header);
+  operation->payload = payload;
+  mailbox_->Enqueue(operation);
+  return absl::OkStatus();
+}
+
+void UcxEndpoint::Fill(UcxOperation* operation, FrameKind kind,
+                       ByteView header) const {
   Frame frame;
   frame.kind = kind;
   frame.sender = local_id_;
@@ -156,6 +168,13 @@ absl::Status UcxEndpoint::Start(FrameKind kind, ByteView header,
     std::memcpy(operation->header.data() + sizeof(frame), header.data(),
                 header.size());
   }
+  operation->header_bytes = header.size();
+}
+
+absl::Status UcxEndpoint::Start(FrameKind kind, ByteView header,
+                                ByteView payload, Done done, uint32_t flags) {
+  UcxOperation* operation = operations_->Start(this, std::move(done));
+  Fill(operation, kind, header);
   ucp_request_param_t param = {};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
                        UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
@@ -163,7 +182,7 @@ absl::Status UcxEndpoint::Start(FrameKind kind, ByteView header,
   param.cb.send = &UcxEndpoint::OnSent;
   param.user_data = operation;
   ucs_status_ptr_t request = ucp_am_send_nbx(
-      ep_, /*id=*/0, operation->header.data(), sizeof(frame) + header.size(),
+      ep_, /*id=*/0, operation->header.data(), sizeof(Frame) + header.size(),
       payload.data(), payload.size(), &param);
   if (request == nullptr) {
     operations_->End(operation, UCS_OK);
@@ -197,6 +216,46 @@ absl::StatusOr<const UcxEndpoint::RemoteRegion*> UcxEndpoint::Region(
   return &regions_.emplace(remote_key, region).first->second;
 }
 
+absl::StatusOr<const UcxEndpoint::RemoteRegion*> UcxEndpoint::Range(
+    const std::string& remote_key, uint64_t offset, size_t size) {
+  FC_ASSIGN_OR_RETURN(const RemoteRegion* region, Region(remote_key));
+  if (offset > region->size || size > region->size - offset) {
+    return absl::OutOfRangeError(
+        absl::StrCat("offset ", offset, "+", size, " passes the end of a region"
+                     " of ", region->size, " bytes"));
+  }
+  return region;
+}
+
+absl::Status UcxEndpoint::Get(MutableBytes target,
+                              const std::string& remote_key, uint64_t offset,
+                              Done done) {
+  if (target.size() > kMessageBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("get of ", target.size(), " bytes"));
+  }
+  FC_RETURN_IF_ERROR(Admit());
+  FC_ASSIGN_OR_RETURN(const RemoteRegion* region,
+                      Range(remote_key, offset, target.size()));
+  UcxOperation* operation = operations_->Start(this, std::move(done));
+  ucp_request_param_t param = {};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &UcxEndpoint::OnSent;
+  param.user_data = operation;
+  ucs_status_ptr_t request =
+      ucp_get_nbx(ep_, target.data(), target.size(), region->base + offset,
+                  region->rkey, &param);
+  if (request == nullptr) {
+    operations_->End(operation, UCS_OK);
+  } else if (UCS_PTR_IS_ERR(request)) {
+    operations_->Abandon(operation);
+    return FromUcs(UCS_PTR_STATUS(request),
+                   absl::StrCat("reading from ", PeerName()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status UcxEndpoint::Put(ByteView source, const std::string& remote_key,
                               uint64_t offset, Done done) {
   if (source.size() > kMessageBytesMax) {
@@ -204,12 +263,9 @@ absl::Status UcxEndpoint::Put(ByteView source, const std::string& remote_key,
         absl::StrCat("put of ", source.size(), " bytes"));
   }
   FC_RETURN_IF_ERROR(Admit());
-  FC_ASSIGN_OR_RETURN(const RemoteRegion* region, Region(remote_key));
-  if (offset > region->size || source.size() > region->size - offset) {
-    return absl::OutOfRangeError("put passes the end of the region");
-  }
+  FC_ASSIGN_OR_RETURN(const RemoteRegion* region,
+                      Range(remote_key, offset, source.size()));
   UcxOperation* operation = operations_->Start(this, std::move(done));
-  operation->is_put = true;
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
@@ -268,6 +324,40 @@ void UcxEndpoint::SendBye() {
   // As good as it gets: the peer that misses it learns by its own means.
   (void)Start(FrameKind::kBye, {}, {}, nullptr, UCP_AM_SEND_FLAG_EAGER);
 }
+
+void UcxEndpoint::MarkClosing() {
+  closing_ = true;
+  if (mailbox_ == nullptr) return;
+  mailbox_->Cancel(failure_.ok() ? UCS_ERR_CANCELED : UCS_ERR_UNREACHABLE);
+}
+
+// --- Mailboxes --------------------------------------------------------------
+
+// The token names the connection, from its reader's side: peers know each
+// other's ids and numbers.
+absl::Status UcxEndpoint::OfferMailbox() {
+  mailbox_ = std::make_unique<UcxMailbox>(operations_);
+  FC_RETURN_IF_ERROR(mailbox_->OpenIncoming(local_id_ + connection_));
+  const ByteView key =
+      std::as_bytes(std::span<const char>(mailbox_->key()));
+  return Start(FrameKind::kMailbox, {}, key, nullptr, UCP_AM_SEND_FLAG_EAGER);
+}
+
+void UcxEndpoint::AcceptMailbox(const std::string& key) {
+  const absl::Status opened =
+      mailbox_->OpenOutgoing(key, peer_.id + peer_connection);
+  if (!opened.ok()) {
+    LogWarning("no mailbox, so UCX's own queue carries messages of this host",
+               {{"peer", PeerName()}, {"error", opened.ToString()}});
+  }
+}
+
+void UcxEndpoint::RingDoorbell() {
+  if (!failure_.ok() || closing_) return;
+  (void)Start(FrameKind::kDoorbell, {}, {}, nullptr, UCP_AM_SEND_FLAG_EAGER);
+}
+
+// --- The end ----------------------------------------------------------------
 
 void UcxEndpoint::StartClose() {
   close_started_ = Clock::Real()->Now();

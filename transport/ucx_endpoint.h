@@ -6,58 +6,17 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
-#include "common/limits.h"
 #include "transport/transport.h"
 #include "transport/ucx_address.h"
+#include "transport/ucx_mailbox.h"
+#include "transport/ucx_operations.h"
 
 namespace forecache::ucx_internal {
-
-class UcxEndpoint;
-
-// A send or put from its start to its done.  UCX reads `header` meanwhile.
-struct UcxOperation {
-  UcxEndpoint* endpoint = nullptr;  // null: free
-  Endpoint::Done done;
-  bool is_put = false;
-  ucs_status_t result = UCS_OK;
-  std::array<std::byte, sizeof(Frame) + kHeaderBytesMax> header;
-};
-
-// The operations of one transport, reused so that a message costs no malloc.
-// What has ended waits for RunDones: a done called from inside UCX, or from
-// inside Send, could recurse without bound.
-//
-// Threads: the transport's thread.
-class UcxOperations {
- public:
-  UcxOperation* Start(UcxEndpoint* endpoint, Endpoint::Done done);
-  // Starting it failed: as if it had never been.
-  void Abandon(UcxOperation* operation);
-  void End(UcxOperation* operation, ucs_status_t result);
-  bool HasEnded() const { return !ended_.empty() || !orphans_.empty(); }
-  // Calls the dones of what ended.  Returns how many.
-  int RunDones();
-  // Ends for their callers what is under way to `endpoint`; for UCX it may
-  // never end.
-  void Orphan(UcxEndpoint* endpoint, const absl::Status& why);
-  // Ends everything under way.  Only when UCX can't touch it any more.
-  void CancelAll();
-
- private:
-  void Release(UcxOperation* operation);
-
-  std::deque<UcxOperation> storage_;
-  std::vector<UcxOperation*> free_;
-  std::vector<UcxOperation*> ended_;
-  std::vector<UcxOperation*> running_;
-  std::vector<std::pair<Endpoint::Done, absl::Status>> orphans_;
-};
 
 // Threads: the transport's thread.
 class UcxEndpoint : public Endpoint {
@@ -70,6 +29,11 @@ class UcxEndpoint : public Endpoint {
   absl::Status Send(ByteView header, ByteView payload, Done done) override;
   absl::Status Put(ByteView source, const std::string& remote_key,
                    uint64_t offset, Done done) override;
+  absl::Status Get(MutableBytes target, const std::string& remote_key,
+                   uint64_t offset, Done done) override;
+  absl::Status SendBy(TransportOperation operation, ByteView header,
+                      ByteView payload, Done done) override;
+  void Prefer(size_t size_from, TransportOperation operation) override;
   std::string TransportName() const override;
   std::string PeerName() const override { return peer_.PeerName(); }
 
@@ -78,6 +42,13 @@ class UcxEndpoint : public Endpoint {
   absl::Status Open(ucp_worker_h worker, const std::string& local_address,
                     bool tcp_rendezvous, ucp_err_handler_cb_t failed);
   void SendBye();
+  // Opens memory for what comes from the peer, and tells it.
+  absl::Status OfferMailbox();
+  // The peer's offer: what we send goes there from now on.
+  // REQUIRES: OfferMailbox was called.
+  void AcceptMailbox(const std::string& key);
+  UcxMailbox* mailbox() { return mailbox_.get(); }
+  void RingDoorbell();
   // Starts to close by force: operations under way end soon, but for those
   // that wait in a dead peer's full queue.
   void StartClose();
@@ -90,7 +61,8 @@ class UcxEndpoint : public Endpoint {
   const absl::Status& failure() const { return failure_; }
   bool orphaned = false;  // what was under way has ended for its callers
   bool closing() const { return closing_; }
-  void MarkClosing() { closing_ = true; }
+  // No sends from now on; what waits for a mailbox ends.
+  void MarkClosing();
 
   const UcxAddress& peer() const { return peer_; }
   uint32_t connection() const { return connection_; }
@@ -106,9 +78,17 @@ class UcxEndpoint : public Endpoint {
   };
 
   absl::Status Admit() const;
+  absl::Status Check(ByteView header, ByteView payload) const;
+  // The operation that Send takes for a payload of this size.
+  TransportOperation Choice(size_t size) const;
+  absl::Status SendByMailbox(ByteView header, ByteView payload, Done done);
+  void Fill(UcxOperation* operation, FrameKind kind, ByteView header) const;
   absl::Status Start(FrameKind kind, ByteView header, ByteView payload,
                      Done done, uint32_t flags);
   absl::StatusOr<const RemoteRegion*> Region(const std::string& remote_key);
+  // The region, when [offset, offset + size) lies in it.
+  absl::StatusOr<const RemoteRegion*> Range(const std::string& remote_key,
+                                            uint64_t offset, size_t size);
   static void OnSent(void* request, ucs_status_t status, void* operation);
   static void OnPut(void* request, ucs_status_t status, void* operation);
   static void StartFlush(UcxOperation* operation);
@@ -121,7 +101,10 @@ class UcxEndpoint : public Endpoint {
   ucp_ep_h ep_ = nullptr;
   void* close_request_ = nullptr;
   absl::Status failure_;
+  std::unique_ptr<UcxMailbox> mailbox_;
   uint32_t send_flags_ = 0;
+  // By the power of two of the size; kAuto where nothing is preferred.
+  std::array<TransportOperation, 24> preferred_ = {};
   bool closing_ = false;
   Nanos close_started_ = 0;
   int under_way_ = 0;

@@ -1,5 +1,7 @@
 #include "transport/ucx_receive.h"
 
+#include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "common/limits.h"
@@ -15,7 +17,7 @@ UcxReceiver::~UcxReceiver() = default;
 
 void UcxReceiver::Start(const Frame& frame, ByteView header, void* descriptor,
                         size_t size) {
-  std::unique_ptr<UcxReceive> receive = Take();
+  std::unique_ptr<UcxReceive> receive = Take(size);
   receive->receiver = this;
   receive->frame = frame;
   receive->header.assign(header.begin(), header.end());
@@ -29,10 +31,22 @@ void UcxReceiver::Start(const Frame& frame, ByteView header, void* descriptor,
   }
 }
 
-std::unique_ptr<UcxReceive> UcxReceiver::Take() {
-  if (free_.empty()) return std::make_unique<UcxReceive>();
-  std::unique_ptr<UcxReceive> receive = std::move(free_.back());
-  free_.pop_back();
+std::unique_ptr<UcxReceive> UcxReceiver::Take(size_t size) {
+  for (size_t i = free_.size(); i-- > 0;) {
+    if (free_[i]->capacity < size) continue;
+    std::swap(free_[i], free_.back());
+    std::unique_ptr<UcxReceive> receive = std::move(free_.back());
+    free_.pop_back();
+    idle_bytes_ -= receive->capacity;
+    return receive;
+  }
+  auto receive = std::make_unique<UcxReceive>();
+  receive->header.reserve(kHeaderBytesMax);
+  // To a power of two, so that a few sizes serve all.  Not zeroed: UCX fills
+  // it.
+  receive->capacity = std::bit_ceil(std::max<size_t>(size, 4096));
+  receive->buffer =
+      std::make_unique_for_overwrite<std::byte[]>(receive->capacity);
   return receive;
 }
 
@@ -58,9 +72,6 @@ void UcxReceiver::DropWaiting() {
 void UcxReceiver::Fetch(std::unique_ptr<UcxReceive> receive) {
   bytes_ += receive->size;
   ++under_way_;
-  if (receive->buffer.size() < receive->size) {
-    receive->buffer.resize(receive->size);
-  }
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
@@ -68,7 +79,7 @@ void UcxReceiver::Fetch(std::unique_ptr<UcxReceive> receive) {
   param.user_data = receive.get();
   ucs_status_ptr_t request =
       ucp_am_recv_data_nbx(worker_, receive->descriptor,
-                           receive->buffer.data(), receive->size, &param);
+                           receive->buffer.get(), receive->size, &param);
   UcxReceive* started = receive.release();
   if (!UCS_PTR_IS_PTR(request)) Finish(started, UCS_PTR_STATUS(request));
 }
@@ -91,7 +102,8 @@ void UcxReceiver::Finish(UcxReceive* receive, ucs_status_t status) {
   bytes_ -= ended->size;
   --under_way_;
   // Kept with its buffer, as far as idle buffers stay within the bound.
-  if (free_.size() < kReceiveBuffersIdleMax) {
+  if (idle_bytes_ + ended->capacity <= kReceiveIdleBytesMax) {
+    idle_bytes_ += ended->capacity;
     free_.push_back(std::move(ended));
   }
 }

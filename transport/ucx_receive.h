@@ -21,7 +21,8 @@ struct UcxReceive {
   std::vector<std::byte> header;  // the user's
   void* descriptor = nullptr;     // UCX's, until the transfer starts
   size_t size = 0;
-  std::vector<std::byte> buffer;
+  std::unique_ptr<std::byte[]> buffer;
+  size_t capacity = 0;
 };
 
 // Fetches what was announced, as far as kReceiveBytesMax allows; the rest waits
@@ -47,7 +48,8 @@ class UcxReceiver {
   size_t under_way() const { return under_way_; }
 
  private:
-  std::unique_ptr<UcxReceive> Take();
+  // With room for `size` bytes, the last used first.
+  std::unique_ptr<UcxReceive> Take(size_t size);
   void Fetch(std::unique_ptr<UcxReceive> receive);
   void Finish(UcxReceive* receive, ucs_status_t status);
   static void OnReceived(void* request, ucs_status_t status, size_t length,
@@ -57,6 +59,7 @@ class UcxReceiver {
   const std::function<void(const UcxReceive&)> arrived_;
   size_t bytes_ = 0;  // of the messages under way
   size_t under_way_ = 0;
+  size_t idle_bytes_ = 0;  // of free_
   std::vector<std::unique_ptr<UcxReceive>> free_;
   std::deque<std::unique_ptr<UcxReceive>> waiting_;
 };

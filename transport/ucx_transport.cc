@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<Transport>> UcxTransport::Open(
     const UcxOptions& options) {
   std::unique_ptr<UcxTransport> transport(new UcxTransport);
   transport->tcp_rendezvous_ = options.tcp_rendezvous;
+  transport->use_mailboxes_ = options.mailboxes;
   FC_ASSIGN_OR_RETURN(transport->context_, OpenContext(options));
   FC_RETURN_IF_ERROR(transport->OpenWorker());
   return transport;
@@ -77,7 +78,7 @@ absl::Status UcxTransport::OpenWorker() {
   receiver_ = std::make_unique<UcxReceiver>(
       worker_, [this](const UcxReceive& receive) {
         OnFrame(receive.frame, receive.header,
-                ByteView(receive.buffer).subspan(0, receive.size));
+                ByteView(receive.buffer.get(), receive.size));
       });
   return absl::OkStatus();
 }
@@ -155,6 +156,7 @@ void UcxTransport::Close(Endpoint* endpoint) {
 void UcxTransport::Retire(UcxEndpoint* endpoint) {
   endpoint->MarkClosing();
   std::erase(failed_, endpoint);
+  std::erase(with_mailbox_, endpoint);
   auto found = endpoints_.find(endpoint->peer().id);
   if (found != endpoints_.end() && found->second.get() == endpoint) {
     retired_.push_back(std::move(found->second));
@@ -210,6 +212,8 @@ int UcxTransport::ReportFailures() {
   int events = 0;
   for (; !failed_.empty(); ++events) {
     UcxEndpoint* endpoint = failed_.back();
+    Drain(endpoint);  // what was written before the end is whole
+    if (endpoint->closing()) continue;
     const absl::Status why = endpoint->failure();
     Retire(endpoint);
     if (handler_ != nullptr) handler_->OnDisconnect(endpoint, why);
@@ -249,6 +253,11 @@ void UcxTransport::OnFrame(const Frame& frame, ByteView header,
   if (frame.kind == FrameKind::kBye) {
     endpoint->MarkFailed(absl::UnavailableError(
         absl::StrCat(endpoint->PeerName(), " closed the connection")));
+  } else if (frame.kind == FrameKind::kMailbox) {
+    ShareMemory(endpoint);
+    if (endpoint->mailbox() == nullptr) return;
+    endpoint->AcceptMailbox(std::string(
+        reinterpret_cast<const char*>(payload.data()), payload.size()));
   } else if (frame.kind == FrameKind::kMessage) {
     FC_CHECK(handler_ != nullptr) << "a message, but no handler";
     handler_->OnMessage(endpoint, header, payload);
@@ -274,7 +283,10 @@ void UcxTransport::OnHello(const Frame& frame, ByteView payload) {
     UcxEndpoint* known = found->second.get();
     // It answers a connection that we have closed meanwhile.
     if (frame.answers != 0 && frame.answers != known->connection()) return;
-    if (known->peer_connection == 0) known->peer_connection = frame.connection;
+    if (known->peer_connection == 0) {
+      known->peer_connection = frame.connection;
+      ShareMemory(known);
+    }
     if (known->peer_connection == frame.connection) return;
     // The peer closed and came again, and its bye was lost.
     known->MarkFailed(absl::UnavailableError(
@@ -290,6 +302,7 @@ void UcxTransport::OnHello(const Frame& frame, ByteView payload) {
   }
   LogInfo("peer connected", {{"peer", (*opened)->PeerName()},
                              {"transport", (*opened)->TransportName()}});
+  ShareMemory(*opened);
 }
 
 // --- Progress ---------------------------------------------------------------
@@ -303,6 +316,7 @@ int UcxTransport::Progress() {
   FC_CHECK(!in_progress_) << "Progress called from a callback";
   in_progress_ = true;
   int events = Sweep();
+  events += ProgressMailboxes();
   for (int round = 0; round < kProgressRounds; ++round) {
     const int more = ucp_worker_progress(worker_);
     events += more;
@@ -312,6 +326,7 @@ int UcxTransport::Progress() {
   events += operations_.RunDones();
   events += ReportFailures();
   events += Sweep();
+  RingDoorbells();
   in_progress_ = false;
   if (events > 0) busy_waits_ = 0;
   return events;
@@ -324,6 +339,14 @@ void UcxTransport::Wait(Nanos timeout) {
       closes_started_ < retired_.size()) {
     return;
   }
+  RingDoorbells();
+  if (PutMailboxesToSleep()) Sleep(timeout);
+  for (UcxEndpoint* endpoint : with_mailbox_) {
+    endpoint->mailbox()->SetSleeps(false);
+  }
+}
+
+void UcxTransport::Sleep(Nanos timeout) {
   // Their deadlines are Progress's business.
   if (!retired_.empty()) timeout = std::min(timeout, kCloseTimeout / 20);
   pollfd fds[] = {{wake_fd_, POLLIN, 0}, {worker_fd_, POLLIN, 0}};

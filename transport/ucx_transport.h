@@ -1,4 +1,7 @@
 // The Transport over UCX: shared memory on one host, TCP or RDMA between hosts.
+//
+// What was run and measured is shared memory and TCP.  On RDMA the same code
+// takes what UCX offers; it has never been run on such a device.
 #ifndef FORECACHE_TRANSPORT_UCX_TRANSPORT_H_
 #define FORECACHE_TRANSPORT_UCX_TRANSPORT_H_
 
@@ -25,6 +28,11 @@ struct UcxOptions {
   // and RDMA.  It measured slower there (64K in 38 us instead of 26, half the
   // throughput): for tests.
   bool tcp_rendezvous = false;
+
+  // Messages between processes of one host pass through memory that each pair
+  // shares (see mailbox.h).  Off, they pass UCX's own shared queue: slower, and
+  // a peer that is killed there may take the queue along.  For tests.
+  bool mailboxes = true;
 
   // Further UCX settings, without the "UCX_" of their environment variables.
   // A variable in the environment wins over our choices, not over these.

@@ -35,6 +35,10 @@ class UcxTransport : public Transport {
   void Close(Endpoint* endpoint) override;
   absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(
       MutableBytes memory) override;
+  TransportCounts Counts() const override {
+    return {endpoints_.size() + replaced_.size() + retired_.size(),
+            operations_.under_way(), receiver_->under_way()};
+  }
   int Progress() override;
   void Wait(Nanos timeout) override;
   void Wake() override;
@@ -49,6 +53,17 @@ class UcxTransport : public Transport {
   // Starts the closes that wait, and frees endpoints that nothing points to.
   int Sweep();
   int ReportFailures();
+
+  // The peer has answered: what can be shared with it, is.
+  void ShareMemory(UcxEndpoint* endpoint);
+  // Takes messages out of the endpoint's mailbox.  Returns how many.
+  int Drain(UcxEndpoint* endpoint);
+  int ProgressMailboxes();
+  // Wakes the peers that sleep on what we wrote or took.
+  void RingDoorbells();
+  // Before a sleep.  False when there is something to do.
+  bool PutMailboxesToSleep();
+  void Sleep(Nanos timeout);
 
   void OnFrame(const Frame& frame, ByteView header, ByteView payload);
   void OnHello(const Frame& frame, ByteView payload);
@@ -67,6 +82,7 @@ class UcxTransport : public Transport {
   std::atomic<bool> woken_{false};
   int busy_waits_ = 0;
   bool tcp_rendezvous_ = false;
+  bool use_mailboxes_ = true;
   bool in_progress_ = false;
   bool ending_ = false;
 
@@ -77,6 +93,7 @@ class UcxTransport : public Transport {
   UcxOperations operations_;
   std::unique_ptr<UcxReceiver> receiver_;
   std::unordered_map<uint64_t, std::unique_ptr<UcxEndpoint>> endpoints_;
+  std::vector<UcxEndpoint*> with_mailbox_;
   // Failed, and a new endpoint to the same peer has their place already.
   std::vector<std::unique_ptr<UcxEndpoint>> replaced_;
   std::vector<UcxEndpoint*> failed_;  // OnDisconnect is due
