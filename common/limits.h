@@ -38,6 +38,13 @@ inline constexpr int kPushBuffers = 64;         // of kPushBytesMax, of a store
 inline constexpr int kProbeReplyBuffers = 4;    // of kMessageBytesMax
 inline constexpr int kQueuedFetchesMax = 1024;  // of a store, all peers
 inline constexpr int kQueuedProbesMax = 256;
+inline constexpr int kQueuedCorrectionsMax = 256;
+inline constexpr int kCorrectionSlotsMax = 64;  // offered for one KV head
+inline constexpr int kCorrectionBuffers = 16;   // pushes of corrections only
+inline constexpr int kUrgentRequests = 64;  // of kRequestsInFlightMax, reserved
+// A peer with so many faulty messages within the window is cut off.
+inline constexpr int kPeerFaultsMax = 1024;
+inline constexpr Nanos kPeerFaultWindow = 10 * kSecond;
 inline constexpr size_t kQueuedRequestBytesMax = size_t{64} << 20;
 inline constexpr Nanos kProgressSpin = 20 * kMicrosecond;  // after activity
 inline constexpr size_t kEndpointsMax = 4096;     // of one transport
@@ -46,9 +53,6 @@ inline constexpr size_t kReceiveBytesMax = size_t{64} << 20;  // by rendezvous
 inline constexpr size_t kReceiveIdleBytesMax = size_t{32} << 20;
 inline constexpr Nanos kTransportProbeTimeout = 300 * kMillisecond;
 inline constexpr size_t kMailboxesMax = 64;  // of one transport, 5 MiB each
-inline constexpr int kQueuedCorrectionsMax = 256;
-inline constexpr int kCorrectionSlotsMax = 64;  // offered for one KV head
-inline constexpr int kCorrectionBuffers = 16;   // pushes of corrections only
 
 // --- Control plane --------------------------------------------------------
 inline constexpr int kGrpcMessageBytesMax = 64 << 20;

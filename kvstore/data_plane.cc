@@ -17,8 +17,6 @@ using wire::MessageType;
 
 constexpr int kErrorBuffers = 64;
 constexpr size_t kErrorTextBytesMax = 512;
-// Work between two looks at the transport: at most about a millisecond.
-constexpr int kJobsPerRound = 4;
 // The longest sleep: nothing depends on waking up earlier.
 constexpr Nanos kIdleWait = kSecond;
 
@@ -73,14 +71,11 @@ void DataPlane::Loop() {
 }
 
 int DataPlane::RunOnce() {
+  // One piece of bulk between two looks at the transport, so that what is
+  // urgent waits for no more than that.
   int events = transport_->Progress();
-  for (int i = 0; i < kJobsPerRound; ++i) {
-    events += RunCorrections();
-    bool worked = RunProbe();
-    worked |= RunPush();
-    if (!worked) break;
-    ++events;
-  }
+  events += RunCorrections();
+  if (RunProbe() || RunPush()) ++events;
   return events;
 }
 
@@ -101,12 +96,18 @@ void DataPlane::OnMessage(Endpoint* from, ByteView header, ByteView payload) {
     metrics_.refused_malformed->Add();
     LogWarning("message refused", {{"peer", from->PeerName()},
                                    {"why", message.status().message()}});
+    CountFault(from);
   }
 }
 
 void DataPlane::OnDisconnect(Endpoint* from, const absl::Status& why) {
   LogInfo("peer gone",
           {{"peer", from->PeerName()}, {"why", why.ToString()}});
+  Forget(from);
+}
+
+void DataPlane::Forget(Endpoint* from) {
+  faults_.erase(from);
   for (size_t i = 0; i < fetches_.size(); ++i) {
     if (fetches_.At(i).from == from) fetches_.At(i).from = nullptr;
   }
@@ -138,7 +139,7 @@ void DataPlane::Dispatch(Endpoint* from, const wire::Message& message) {
       // Never answered: two sides that do not understand each other must not
       // go on telling each other so.
       metrics_.refused_malformed->Add();
-      return;
+      return CountFault(from);
     default:
       return Refuse(from, message.header,
                     absl::InvalidArgumentError(absl::StrCat(
@@ -316,6 +317,27 @@ void DataPlane::Refuse(Endpoint* to, const wire::WireHeader& request,
               {"type", request.type},
               {"session", request.session_id},
               {"why", why.ToString()}});
+  AnswerError(to, request, why);
+  // A full queue is nobody's fault.
+  if (counter != metrics_.refused_busy) CountFault(to);
+}
+
+void DataPlane::CountFault(Endpoint* from) {
+  const Nanos now = store_->clock()->Now();
+  Faults& faults = faults_[from];
+  if (faults.count == 0 || now - faults.since > kPeerFaultWindow) {
+    faults = {0, now};
+  }
+  if (++faults.count <= kPeerFaultsMax) return;
+  metrics_.peers_cut_off->Add();
+  LogWarning("peer cut off", {{"peer", from->PeerName()},
+                              {"faulty_messages", faults.count}});
+  Forget(from);
+  transport_->Close(from);
+}
+
+void DataPlane::AnswerError(Endpoint* to, const wire::WireHeader& request,
+                            const absl::Status& why) {
   // Without a buffer for the text the code has to do.
   ByteView text;
   int buffer = -1;

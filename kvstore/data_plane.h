@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -35,7 +36,7 @@ struct DataPlaneOptions {
 // they go ahead of everything, with buffers of their own, and what one KV head
 // lacks is sent while the next one is scanned.  Probes go ahead of fetches.
 // A message that does not parse is counted and dropped, one that asks for
-// nonsense is answered kError.
+// nonsense is answered kError; a peer that goes on like that is cut off.
 //
 // Threads: one, "dataplane", which owns the transport; Start, Stop, Address
 // and TransportName from any other.
@@ -84,6 +85,13 @@ class DataPlane : public MessageHandler {
     float scale = 0;
     std::vector<float> q;
     int packed_buffer = -1;
+    int head = 0;  // the next to scan
+    Nanos scanned = 0;  // time so far
+  };
+  // Messages of a peer that it had no business to send, of late.
+  struct Faults {
+    int count = 0;
+    Nanos since = 0;
   };
   struct QueuedCorrection {
     Endpoint* from = nullptr;
@@ -120,6 +128,7 @@ class DataPlane : public MessageHandler {
   int RunCorrections();
   // Sends what is picked and not pushed yet.  kResourceExhausted: not now.
   absl::Status PushPicks(QueuedCorrection& correction);
+  void ProbeNextHead(QueuedProbe& probe);
   void CorrectNextHead(QueuedCorrection& correction);
   // What is common to all pushes.  `buffer` of `buffers` is the send's when
   // the status is OK.
@@ -138,6 +147,13 @@ class DataPlane : public MessageHandler {
               wire::MessageType type);
   void Refuse(Endpoint* to, const wire::WireHeader& request,
               const absl::Status& why, Counter* counter);
+  // Sends kError.
+  void AnswerError(Endpoint* to, const wire::WireHeader& request,
+                   const absl::Status& why);
+  // May close the endpoint: then it is invalid afterwards.
+  void CountFault(Endpoint* from);
+  // Lets go of what is queued for a peer.
+  void Forget(Endpoint* from);
 
   StoreCore* const store_;
   const DataPlaneOptions options_;
@@ -154,6 +170,7 @@ class DataPlane : public MessageHandler {
   BoundedQueue<QueuedProbe> probes_;
   BoundedQueue<QueuedCorrection> corrections_;
   size_t queued_bytes_ = 0;
+  std::unordered_map<Endpoint*, Faults> faults_;
   // After the buffers: it gives them back while it closes.
   std::unique_ptr<Transport> transport_;
   const std::string address_;

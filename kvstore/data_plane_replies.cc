@@ -100,17 +100,34 @@ bool DataPlane::RunProbe() {
   if (probe.packed_buffer < 0) {
     if (!probe_buffers_.Available()) return false;
     probe.packed_buffer = probe_buffers_.Take();
-    MutableBytes reply = probe_buffers_.At(probe.packed_buffer);
-    store_->Probe(
-        probe.session, {probe.layer, probe.blocks, probe.scale, probe.q},
-        &prober_,
-        reply.first(ProbeReplyBytes(probe.session.geometry, probe.blocks)));
+    probe.head = 0;
+    probe.scanned = 0;
+  }
+  if (probe.head < probe.session.geometry.kv_heads) {
+    ProbeNextHead(probe);
+    return true;
   }
   absl::Status sent = SendProbeReply(probe);
   if (absl::IsResourceExhausted(sent)) return false;
   if (sent.ok()) probe.packed_buffer = -1;  // the send's now
   EndProbe(probe);
   return true;
+}
+
+void DataPlane::ProbeNextHead(QueuedProbe& probe) {
+  const Nanos start = store_->clock()->Now();
+  const KvGeometry& geometry = probe.session.geometry;
+  const size_t covered = prober_.ProbeHead(
+      probe.session, {probe.layer, probe.blocks, probe.scale, probe.q},
+      probe.head,
+      probe_buffers_.At(probe.packed_buffer)
+          .first(ProbeReplyBytes(geometry, probe.blocks)));
+  metrics_.probe_key_bytes->Add(covered);
+  probe.scanned += store_->clock()->Now() - start;
+  if (++probe.head < geometry.kv_heads) return;
+  metrics_.probes->Add();
+  metrics_.probe_seconds->Observe(static_cast<double>(probe.scanned) /
+                                  kSecond);
 }
 
 absl::Status DataPlane::SendProbeReply(const QueuedProbe& probe) {

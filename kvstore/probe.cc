@@ -141,20 +141,28 @@ void WriteHeadScores(const HeadScores& scores, int blocks, std::byte* out) {
   }
 }
 
-size_t Prober::Probe(const SessionSnapshot& session,
-                     const ProbeRequest& request, MutableBytes reply) {
+size_t Prober::ProbeHead(const SessionSnapshot& session,
+                         const ProbeRequest& request, int kv_head,
+                         MutableBytes reply) {
   const KvGeometry& geometry = session.geometry;
   const size_t lse_bytes = geometry.group * sizeof(float);
   const size_t row_bytes =
       size_t{1} * geometry.group * request.blocks * sizeof(uint16_t);
   FC_CHECK(reply.size() == ProbeReplyBytes(geometry, request.blocks));
-  std::byte* lse = reply.data();
-  std::byte* rows = lse + geometry.kv_heads * lse_bytes;
+  const size_t covered = ScanHead(session, request, kv_head);
+  std::memcpy(reply.data() + kv_head * lse_bytes, scores_.lse.data(),
+              lse_bytes);
+  WriteHeadScores(scores_, request.blocks,
+                  reply.data() + geometry.kv_heads * lse_bytes +
+                      kv_head * row_bytes);
+  return covered;
+}
+
+size_t Prober::Probe(const SessionSnapshot& session,
+                     const ProbeRequest& request, MutableBytes reply) {
   size_t covered = 0;
-  for (int head = 0; head < geometry.kv_heads; ++head) {
-    covered += ScanHead(session, request, head);
-    std::memcpy(lse + head * lse_bytes, scores_.lse.data(), lse_bytes);
-    WriteHeadScores(scores_, request.blocks, rows + head * row_bytes);
+  for (int head = 0; head < session.geometry.kv_heads; ++head) {
+    covered += ProbeHead(session, request, head, reply);
   }
   return covered;
 }

@@ -54,6 +54,10 @@ class Prober {
   size_t Probe(const SessionSnapshot& session, const ProbeRequest& request,
                MutableBytes reply);
 
+  // The same for one KV head, its share of the reply.
+  size_t ProbeHead(const SessionSnapshot& session, const ProbeRequest& request,
+                   int kv_head, MutableBytes reply);
+
   // Scores one KV head: see scores().  Returns the bytes of keys covered.
   // REQUIRES: ValidateProbe is OK.
   size_t ScanHead(const SessionSnapshot& session, const ProbeRequest& request,

@@ -115,6 +115,9 @@ void StoreMetrics::AddRefusals(Metrics* metrics) {
   refused_request = MessagesRefused(metrics, "request");
   refused_damaged = MessagesRefused(metrics, "damaged");
   refused_busy = MessagesRefused(metrics, "busy");
+  peers_cut_off = metrics->AddCounter(
+      "forecache_store_peers_cut_off_total",
+      "Peers whose connection was closed for too many faulty messages.");
 }
 
 }  // namespace forecache

@@ -47,10 +47,16 @@ absl::StatusOr<Request*> DataClient::Impl::Begin(RequestKind kind,
   if (endpoint == nullptr) {
     return absl::UnavailableError("not connected to a store");
   }
-  Request* request = requests.Start();
+  // Bulk leaves room for what is urgent.
+  const bool is_urgent =
+      kind == RequestKind::kCorrect || kind == RequestKind::kHello;
+  const int limit =
+      is_urgent ? kRequestsInFlightMax : kRequestsInFlightMax - kUrgentRequests;
+  Request* request =
+      requests.under_way() < limit ? requests.Start() : nullptr;
   if (request == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        kRequestsInFlightMax, " requests are under way, which is the limit"));
+        limit, " requests are under way, which is the limit"));
   }
   request->kind = kind;
   request->geometry = session.geometry;

@@ -1,67 +1,16 @@
 // Messages that are damaged, malformed or doubled on the way, by hand.
 #include <gtest/gtest.h>
 
-#include <deque>
 #include <functional>
 #include <vector>
 
 #include "tests/kvstore/data_plane_fixture.h"
+#include "tests/kvstore/manual_peer.h"
 
 namespace forecache {
 namespace {
 
-using Bytes = std::vector<std::byte>;
-
-// Takes the place of a store or a worker: records, and answers as told.
-//
-// Threads: one thread.
-class ManualPeer : public MessageHandler {
- public:
-  ManualPeer() { transport_.SetHandler(this); }
-
-  void OnMessage(Endpoint* from, ByteView header, ByteView payload) override {
-    headers.emplace_back(header.begin(), header.end());
-    payloads.emplace_back(payload.begin(), payload.end());
-    peer = from;
-  }
-  void OnDisconnect(Endpoint* from, const absl::Status& why) override {
-    peer = nullptr;
-  }
-
-  void Send(Endpoint* to, Bytes header, Bytes payload) {
-    payloads_sent.push_back(std::move(payload));
-    ASSERT_EQ(to->Send(header, payloads_sent.back(),
-                       [](const absl::Status&) {}),
-              absl::OkStatus());
-  }
-
-  // The newest message, parsed.
-  wire::Message Last() {
-    auto message = wire::Parse(headers.back(), payloads.back());
-    EXPECT_EQ(message.status(), absl::OkStatus());
-    return message.ok() ? *message : wire::Message();
-  }
-
-  LoopbackTransport transport_;
-  std::vector<Bytes> headers, payloads;
-  std::deque<Bytes> payloads_sent;
-  Endpoint* peer = nullptr;
-};
-
-Bytes Packed(wire::MessageType type, uint32_t epoch, uint64_t id,
-             const SessionHandle& session, ByteView body, ByteView payload,
-             size_t checked) {
-  wire::WireHeader header;
-  header.type = static_cast<uint16_t>(type);
-  header.epoch = epoch;
-  header.request_id = id;
-  header.session_id = session.id;
-  header.session_key[0] = session.key[0];
-  header.session_key[1] = session.key[1];
-  wire::DescribePayload(payload, checked, &header);
-  wire::PackedHeader packed = wire::Pack(header, body);
-  return {packed.view().begin(), packed.view().end()};
-}
+using Bytes = ManualPeer::Bytes;
 
 // --- A store that hears from a peer which does not keep to the protocol -----
 
