@@ -144,7 +144,8 @@ size_t Corrector::CorrectHead(const SessionSnapshot& session,
   for (int head = 0; head < kv_head; ++head) slot += request.slot_count[head];
   picks->clear();
   for (int i = 0; i < best.count; ++i, ++slot) {
-    picks->push_back({chosen[i], static_cast<uint16_t>(kv_head), 0,
+    picks->push_back({chosen[i], static_cast<uint16_t>(kv_head),
+                      static_cast<uint16_t>(request.probe.layer),
                       request.slots[slot].slot,
                       request.slots[slot].generation});
   }

@@ -231,11 +231,10 @@ void DataPlane::OnFetch(Endpoint* from, const wire::Message& message) {
   fetch.from = from;
   fetch.header = message.header;
   fetch.session = *std::move(session);
-  fetch.layer = static_cast<int>(body->layer);
   fetch.next = 0;
   fetch.arrived = store_->clock()->Now();
   queued_bytes_ += message.payload.size();
-  status = ValidateFetch(fetch.session.geometry, fetch.layer, fetch.entries);
+  status = ValidateFetch(fetch.session.geometry, fetch.entries);
   if (!status.ok()) {
     fetch.from = nullptr;  // RunPush lets it go
     Refuse(from, message.header, status, metrics_.refused_request);

@@ -69,7 +69,6 @@ class DataPlane : public MessageHandler {
     Endpoint* from = nullptr;  // null: nobody wants it any more
     wire::WireHeader header;
     SessionSnapshot session;
-    int layer = 0;
     std::vector<wire::FetchEntry> entries;
     size_t next = 0;
     Nanos arrived = 0;
@@ -133,7 +132,7 @@ class DataPlane : public MessageHandler {
   // What is common to all pushes.  `buffer` of `buffers` is the send's when
   // the status is OK.
   absl::Status SendPush(Endpoint* to, const wire::WireHeader& request,
-                        int layer, const PackedPush& push, bool is_last,
+                        const PackedPush& push, bool is_last,
                         SendBuffers* buffers, int buffer);
   absl::Status SendProbeReply(const QueuedProbe& probe);
   absl::Status SendCorrectReply(const QueuedCorrection& correction);

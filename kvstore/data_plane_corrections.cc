@@ -131,7 +131,6 @@ void DataPlane::CorrectNextHead(QueuedCorrection& correction) {
 }
 
 absl::Status DataPlane::PushPicks(QueuedCorrection& correction) {
-  const int layer = correction.request.probe.layer;
   while (correction.next < correction.picks.size()) {
     if (correction.packed_buffer < 0) {
       if (!correction_buffers_.Available()) {
@@ -139,12 +138,12 @@ absl::Status DataPlane::PushPicks(QueuedCorrection& correction) {
       }
       correction.packed_buffer = correction_buffers_.Take();
       correction.packed = store_->Gather(
-          correction.session, layer,
+          correction.session,
           std::span(correction.picks).subspan(correction.next), &gatherer_,
           correction_buffers_.At(correction.packed_buffer));
     }
     absl::Status sent =
-        SendPush(correction.from, correction.header, layer, correction.packed,
+        SendPush(correction.from, correction.header, correction.packed,
                  /*is_last=*/false, &correction_buffers_,
                  correction.packed_buffer);
     if (!sent.ok()) return sent;

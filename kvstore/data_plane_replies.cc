@@ -46,14 +46,13 @@ bool DataPlane::RunPush() {
     if (!push_buffers_.Available()) return false;
     fetch.packed_buffer = push_buffers_.Take();
     fetch.packed =
-        store_->Gather(fetch.session, fetch.layer,
-                       std::span(fetch.entries).subspan(fetch.next),
+        store_->Gather(fetch.session, std::span(fetch.entries).subspan(fetch.next),
                        &gatherer_, push_buffers_.At(fetch.packed_buffer));
   }
   const bool is_last =
       fetch.next + fetch.packed.entries == fetch.entries.size();
   absl::Status sent =
-      SendPush(fetch.from, fetch.header, fetch.layer, fetch.packed, is_last,
+      SendPush(fetch.from, fetch.header, fetch.packed, is_last,
                &push_buffers_, fetch.packed_buffer);
   if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
   if (!sent.ok()) {
@@ -71,12 +70,10 @@ bool DataPlane::RunPush() {
 }
 
 absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
-                                 int layer, const PackedPush& push,
-                                 bool is_last, SendBuffers* buffers,
-                                 int buffer) {
+                                 const PackedPush& push, bool is_last,
+                                 SendBuffers* buffers, int buffer) {
   ByteView payload = buffers->At(buffer).first(push.bytes);
   wire::PushBody body;
-  body.layer = static_cast<uint32_t>(layer);
   body.count = static_cast<uint32_t>(push.entries);
   body.last = is_last;
   wire::WireHeader header;

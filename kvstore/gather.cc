@@ -17,14 +17,14 @@ size_t PushEntriesMax(const KvGeometry& geometry) {
   return kPushBytesMax / (sizeof(PushEntry) + geometry.BlockBytes());
 }
 
-absl::Status ValidateFetch(const KvGeometry& geometry, int layer,
+absl::Status ValidateFetch(const KvGeometry& geometry,
                            std::span<const FetchEntry> entries) {
-  if (layer < 0 || layer >= geometry.layers) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "layer is ", layer, ", must be below ", geometry.layers));
-  }
   if (entries.empty()) return absl::InvalidArgumentError("count is 0");
   for (const FetchEntry& entry : entries) {
+    if (entry.layer >= geometry.layers) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "layer is ", entry.layer, ", must be below ", geometry.layers));
+    }
     if (entry.kv_head >= geometry.kv_heads) {
       return absl::InvalidArgumentError(
           absl::StrCat("kv_head is ", entry.kv_head, ", must be below ",
@@ -38,18 +38,18 @@ absl::Status ValidateFetch(const KvGeometry& geometry, int layer,
   return absl::OkStatus();
 }
 
-// Reads entries [begin, end), which lie in one segment.
-void Gatherer::ReadRun(const SessionSnapshot& session, int layer,
+// Reads entries [begin, end), which lie in one layer of one segment.
+void Gatherer::ReadRun(const SessionSnapshot& session,
                        std::span<const FetchEntry> entries, size_t begin,
                        size_t end) {
   size_t number = entries[begin].block / kSegmentBlocks;
   if (number >= session.segments->size()) return;
   const SegmentRef& ref = (*session.segments)[number];
   if (ref.view == nullptr) return;
-  ref.view->Read(layer, std::span(reads_).subspan(begin, end - begin));
+  ref.view->Read(entries[begin].layer, std::span(reads_).subspan(begin, end - begin));
 }
 
-PackedPush Gatherer::Pack(const SessionSnapshot& session, int layer,
+PackedPush Gatherer::Pack(const SessionSnapshot& session,
                           std::span<const FetchEntry> entries,
                           MutableBytes payload, std::vector<int>* damaged) {
   FC_CHECK(payload.size() >= kPushBytesMax);
@@ -72,16 +72,19 @@ PackedPush Gatherer::Pack(const SessionSnapshot& session, int layer,
   for (size_t begin = 0, end; begin < push.entries; begin = end) {
     uint32_t number = entries[begin].block / kSegmentBlocks;
     for (end = begin + 1; end < push.entries; ++end) {
-      if (entries[end].block / kSegmentBlocks != number) break;
+      if (entries[end].block / kSegmentBlocks != number ||
+          entries[end].layer != entries[begin].layer) {
+        break;
+      }
     }
-    ReadRun(session, layer, entries, begin, end);
+    ReadRun(session, entries, begin, end);
   }
   for (size_t i = 0; i < push.entries; ++i) {
     const BlockRead& read = reads_[i];
     PushEntry entry{entries[i].block,      entries[i].kv_head,
                     static_cast<uint16_t>(read.status),
                     entries[i].slot,       entries[i].generation,
-                    read.checksums};
+                    read.checksums,       entries[i].layer};
     std::memcpy(table + i * sizeof(entry), &entry, sizeof(entry));
     if (read.status == BlockStatus::kDataLoss) {
       ++push.lost;

@@ -26,7 +26,7 @@ struct PackedPush {
 size_t PushEntriesMax(const KvGeometry& geometry);
 
 // kInvalidArgument names the field that is outside its limit.
-absl::Status ValidateFetch(const KvGeometry& geometry, int layer,
+absl::Status ValidateFetch(const KvGeometry& geometry,
                            std::span<const wire::FetchEntry> entries);
 
 // A Gatherer owns the scratch memory of gathers.
@@ -37,12 +37,12 @@ class Gatherer {
   // Packs as many entries as fit, at most PushEntriesMax, into `payload`.
   // `damaged` gets the number of each segment that a lost block is in.
   // REQUIRES: ValidateFetch is OK; payload.size() >= kPushBytesMax.
-  PackedPush Pack(const SessionSnapshot& session, int layer,
+  PackedPush Pack(const SessionSnapshot& session,
                   std::span<const wire::FetchEntry> entries,
                   MutableBytes payload, std::vector<int>* damaged);
 
  private:
-  void ReadRun(const SessionSnapshot& session, int layer,
+  void ReadRun(const SessionSnapshot& session,
                std::span<const wire::FetchEntry> entries, size_t begin,
                size_t end);
 

@@ -119,7 +119,7 @@ class StoreCore {
 
   // Packs blocks for a push.  A block that does not match its checksum is not
   // served; its segment leaves the index.
-  PackedPush Gather(const SessionSnapshot& session, int layer,
+  PackedPush Gather(const SessionSnapshot& session,
                     std::span<const wire::FetchEntry> entries,
                     Gatherer* gatherer, MutableBytes payload)
       ABSL_LOCKS_EXCLUDED(mu_);

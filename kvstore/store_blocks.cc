@@ -135,12 +135,11 @@ absl::Status StoreCore::PutBlocks(const SessionSnapshot& session,
   return absl::OkStatus();
 }
 
-PackedPush StoreCore::Gather(const SessionSnapshot& session, int layer,
+PackedPush StoreCore::Gather(const SessionSnapshot& session,
                              std::span<const wire::FetchEntry> entries,
                              Gatherer* gatherer, MutableBytes payload) {
   std::vector<int> damaged;  // allocates only when there are any
-  PackedPush push =
-      gatherer->Pack(session, layer, entries, payload, &damaged);
+  PackedPush push = gatherer->Pack(session, entries, payload, &damaged);
   metrics_.blocks_pushed->Add(push.blocks);
   metrics_.bytes_pushed->Add(push.bytes - push.table_bytes);
   if (push.lost > 0) {

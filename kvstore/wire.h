@@ -80,10 +80,11 @@ struct PartChecksums {
 };
 static_assert(sizeof(PartChecksums) == 8);
 
-// Payload: FetchEntry [count].
+// Blocks of any layers.  Payload: FetchEntry [count], sorted or not; sorted by
+// layer, KV head and block they are gathered faster.
 struct FetchBody {
-  uint32_t layer = 0;
   uint32_t count = 0;
+  uint32_t reserved = 0;
 };
 static_assert(sizeof(FetchBody) == 8);
 
@@ -93,7 +94,7 @@ static_assert(sizeof(FetchBody) == 8);
 struct FetchEntry {
   uint32_t block = 0;  // number in the context
   uint16_t kv_head = 0;
-  uint16_t reserved = 0;
+  uint16_t layer = 0;
   uint32_t slot = 0;
   uint32_t generation = 0;
 };
@@ -104,12 +105,10 @@ static_assert(sizeof(FetchEntry) == 16);
 // Pushes of one fetch may overtake each other: a fetch is over when all its
 // entries were answered, not when `last` is seen.
 struct PushBody {
-  uint32_t layer = 0;
   uint32_t count = 0;
   uint32_t last = 0;  // 1 in the last push of the request
-  uint32_t reserved = 0;
 };
-static_assert(sizeof(PushBody) == 16);
+static_assert(sizeof(PushBody) == 8);
 
 enum class BlockStatus : uint16_t {
   kOk = 0,
@@ -124,8 +123,9 @@ struct PushEntry {
   uint32_t slot = 0;
   uint32_t generation = 0;
   PartChecksums checksums;
+  uint32_t layer = 0;
 };
-static_assert(sizeof(PushEntry) == 24);
+static_assert(sizeof(PushEntry) == 28);
 
 // Scores blocks [0, blocks) of one layer.  Payload: f32 queries
 // [kv_heads][group][head_dim], after RoPE, unscaled.

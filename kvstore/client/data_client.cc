@@ -88,26 +88,42 @@ absl::StatusOr<uint64_t> DataClient::Fetch(
     std::span<const wire::FetchEntry> entries, BlockSink* sink, Done done) {
   absl::Status status = CheckLayer(session, layer);
   if (!status.ok()) return status;
+  return impl_->Fetch(session, layer, entries, sink, std::move(done));
+}
+
+absl::StatusOr<uint64_t> DataClient::FetchLayers(
+    const SessionHandle& session, std::span<const wire::FetchEntry> entries,
+    BlockSink* sink, Done done) {
+  return impl_->Fetch(session, -1, entries, sink, std::move(done));
+}
+
+absl::StatusOr<uint64_t> DataClient::Impl::Fetch(
+    const SessionHandle& session, int layer,
+    std::span<const wire::FetchEntry> entries, BlockSink* sink,
+    DataClient::Done done) {
   if (entries.empty() || entries.size_bytes() > kMessageBytesMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("entries has ", entries.size(), ", must have 1..",
                      kMessageBytesMax / sizeof(wire::FetchEntry)));
   }
-  auto started = impl_->Begin(RequestKind::kFetch, session, layer);
+  auto started = Begin(RequestKind::kFetch, session, layer);
   if (!started.ok()) return started.status();
   Request* request = *started;
   ByteView bytes = AsBytes(entries);
   request->payload.assign(bytes.begin(), bytes.end());
+  auto* copies = reinterpret_cast<wire::FetchEntry*>(request->payload.data());
+  for (size_t i = 0; layer >= 0 && i < entries.size(); ++i) {
+    copies[i].layer = static_cast<uint16_t>(layer);
+  }
   request->answered.assign(entries.size(), false);
   request->unanswered = entries.size();
   request->sink = sink;
   request->done = std::move(done);
-  wire::FetchBody body{static_cast<uint32_t>(layer),
-                       static_cast<uint32_t>(entries.size())};
+  wire::FetchBody body{static_cast<uint32_t>(entries.size()), 0};
   wire::WireHeader header = HeaderFor(MessageType::kFetch, session);
   wire::DescribePayload(request->payload, request->payload.size(), &header);
   const uint64_t id = request->id;
-  status = impl_->Send(request, header, AsBytes(body));
+  absl::Status status = Send(request, header, AsBytes(body));
   if (!status.ok()) return status;
   return id;
 }

@@ -153,13 +153,18 @@ class DataClient : public MessageHandler {
                          int first_block, int block_count,
                          std::vector<std::byte> payload, Done done);
 
-  // Asks for blocks.  `sink` hears of every entry exactly once, then `done`:
+  // Asks for blocks of one layer, whatever layer the entries name.  `sink` hears of every entry exactly once, then `done`:
   // OK means that each entry was answered, not that each block came.
   // Returns the request's id, for Cancel.
   // REQUIRES: no two entries are equal.
   absl::StatusOr<uint64_t> Fetch(const SessionHandle& session, int layer,
                                  std::span<const wire::FetchEntry> entries,
                                  BlockSink* sink, Done done);
+  // The same for blocks of many layers, a whole token's say, in one request:
+  // each entry names its layer.
+  absl::StatusOr<uint64_t> FetchLayers(
+      const SessionHandle& session, std::span<const wire::FetchEntry> entries,
+      BlockSink* sink, Done done);
 
   // Scores blocks [0, blocks) of one layer for `q` [kv_heads][group][head_dim].
   absl::Status Probe(const SessionHandle& session, int layer, int blocks,

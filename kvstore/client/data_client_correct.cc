@@ -125,7 +125,7 @@ void DataClient::Impl::TakeSlot(Request* request, const PushEntry& entry,
   const wire::CorrectBody& asked = request->correct;
   const std::span<const uint32_t> counts = request->slot_count();
   const bool is_wanted =
-      entry.kv_head < counts.size() && entry.block >= asked.first &&
+      entry.layer == asked.layer && entry.kv_head < counts.size() && entry.block >= asked.first &&
       entry.block < asked.end && !request->IsResident(entry.kv_head,
                                                       entry.block);
   size_t found = 0, end = 0;

@@ -39,6 +39,10 @@ struct DataClient::Impl {
   // A request of a session with its deadline.
   absl::StatusOr<Request*> Begin(RequestKind kind, const SessionHandle& session,
                                  int layer);
+  // A fetch of `layer`, or of the entries' own layers when it is negative.
+  absl::StatusOr<uint64_t> Fetch(const SessionHandle& session, int layer,
+                                 std::span<const wire::FetchEntry> entries,
+                                 BlockSink* sink, DataClient::Done done);
   // Sends the request's payload behind `header`; on an error it is ended.
   absl::Status Send(Request* request, wire::WireHeader header, ByteView body);
 

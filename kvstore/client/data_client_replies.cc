@@ -18,6 +18,7 @@ namespace {
 
 bool Answers(const PushEntry& push, const FetchEntry& fetch) {
   return push.block == fetch.block && push.kv_head == fetch.kv_head &&
+         push.layer == fetch.layer &&
          push.slot == fetch.slot && push.generation == fetch.generation;
 }
 
@@ -133,7 +134,7 @@ void DataClient::Impl::OnPush(Request* request, const wire::Message& message) {
   const uint64_t id = request->id;
   const size_t part = request->geometry.PartBytes();
   ByteView rest = message.payload;
-  if (!body.ok() || body->layer != static_cast<uint32_t>(request->layer) ||
+  if (!body.ok() ||
       rest.size() / sizeof(PushEntry) < body->count) {
     ++counters.messages_refused;
     return Fail(id, absl::DataLossError("the store's push makes no sense"));
@@ -207,8 +208,8 @@ void DataClient::Impl::TakeBlock(Request* request, const PushEntry& entry,
   request->answered[found] = true;
   --request->unanswered;
   const absl::Status why = CheckBlock(entry, k, v);
-  if (why.ok()) return request->sink->OnBlock(request->layer, entry, k, v);
-  request->sink->OnBlockFailed(request->layer, entries[found], why);
+  if (why.ok()) return request->sink->OnBlock(entries[found].layer, entry, k, v);
+  request->sink->OnBlockFailed(entries[found].layer, entries[found], why);
 }
 
 void DataClient::Impl::OnProbeReply(Request* request,
@@ -286,7 +287,7 @@ void DataClient::Impl::FailAnswer(Request* request, size_t index,
   --request->unanswered;
   if (request->kind == RequestKind::kFetch) {
     const FetchEntry entry = request->entries()[index];
-    return request->sink->OnBlockFailed(request->layer, entry, why);
+    return request->sink->OnBlockFailed(entry.layer, entry, why);
   }
   int head = 0;
   for (size_t end = request->slot_count()[0]; end <= index;) {

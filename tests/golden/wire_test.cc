@@ -55,13 +55,12 @@ TEST(WireGoldenTest, PutBlocks) {
 }
 
 TEST(WireGoldenTest, Bodies) {
-  EXPECT_EQ(Hex(AsBytes(FetchBody{1, 2})), "0100000002000000");
-  EXPECT_EQ(Hex(AsBytes(FetchEntry{1, 2, 0, 3, 4})),
-            "01000000020000000300000004000000");
-  EXPECT_EQ(Hex(AsBytes(PushBody{1, 2, 1, 0})),
-            "01000000020000000100000000000000");
-  EXPECT_EQ(Hex(AsBytes(PushEntry{1, 2, 1, 3, 4, {5, 6}})),
-            "010000000200010003000000040000000500000006000000");
+  EXPECT_EQ(Hex(AsBytes(FetchBody{1, 0})), "0100000000000000");
+  EXPECT_EQ(Hex(AsBytes(FetchEntry{1, 2, 5, 3, 4})),
+            "01000000020005000300000004000000");
+  EXPECT_EQ(Hex(AsBytes(PushBody{2, 1})), "0200000001000000");
+  EXPECT_EQ(Hex(AsBytes(PushEntry{1, 2, 1, 3, 4, {5, 6}, 7})),
+            "01000000020001000300000004000000050000000600000007000000");
   EXPECT_EQ(Hex(AsBytes(ProbeBody{1, 2, 0.125f, 0})),
             "01000000020000000000003e00000000");
   EXPECT_EQ(Hex(AsBytes(ProbeReplyBody{1, 2})), "0100000002000000");
@@ -84,8 +83,8 @@ TEST(WireTest, ParseGivesBackWhatWasPacked) {
   EXPECT_EQ(message->type(), MessageType::kFetch);
   EXPECT_EQ(message->header.request_id, header.request_id);
   EXPECT_EQ(message->header.session_key[1], header.session_key[1]);
-  EXPECT_EQ(BodyOf<FetchBody>(*message)->layer, 7);
-  EXPECT_FALSE(BodyOf<PushBody>(*message).ok());
+  EXPECT_EQ(BodyOf<FetchBody>(*message)->count, 7);
+  EXPECT_FALSE(BodyOf<ProbeBody>(*message).ok());
 }
 
 TEST(WireTest, EveryFlippedBitIsRefused) {

@@ -18,7 +18,9 @@ std::vector<float> Merged(const KeepingCorrectSink& sink, int head, int group,
     const int row = head * group + g;
     // exp(score) is of the store's keys; with local keys all are rarer.
     float shift = 0;
-    if (!local.empty()) shift = std::log1p(std::exp(local[row] - sink.lse[row]));
+    if (!local.empty()) {
+      shift = std::log1p(std::exp(local[row] - sink.lse[row]));
+    }
     for (int b = 0; b < blocks; ++b) {
       merged[b] += std::exp(sink.scores[row * blocks + b] - shift) / group;
     }
@@ -164,7 +166,9 @@ TEST_F(CorrectionTest, NothingIsWorthPushing) {
   TestCorrection correction(kTestGeometry, 32, 3);
   correction.request.wants_scores = true;
   for (int head = 0; head < 2; ++head) {
-    for (int block = 0; block < 32; ++block) correction.SetResident(head, block);
+    for (int block = 0; block < 32; ++block) {
+      correction.SetResident(head, block);
+    }
   }
   KeepingCorrectSink sink;
   ASSERT_EQ(ClientCorrect(session_, correction, &sink), absl::OkStatus());

@@ -34,6 +34,35 @@ TEST_F(DataPlaneFixture, FetchBringsWhatWasPut) {
   EXPECT_EQ(client_->requests_in_flight(), 0);
 }
 
+TEST_F(DataPlaneFixture, OneFetchBringsBlocksOfManyLayers) {
+  TestContext context(1, 2);
+  SessionHandle session = HandleOf(Open(context), context);
+  ASSERT_EQ(Connect(), absl::OkStatus());
+  ASSERT_EQ(ClientPut(session, context, 0, 0, 20), absl::OkStatus());
+  ASSERT_EQ(ClientPut(session, context, 1, 0, 20), absl::OkStatus());
+  // Block b of head 0 in layer b % 2, of head 1 in the other.
+  std::vector<wire::FetchEntry> entries = AllEntries(context.geometry(), 20);
+  for (wire::FetchEntry& entry : entries) {
+    entry.layer = (entry.block + entry.kv_head) % 2;
+  }
+  KeepingSink sink;
+  ASSERT_EQ(Await([&](DataClient::Done done) {
+              return client_->FetchLayers(session, entries, &sink, done)
+                  .status();
+            }),
+            absl::OkStatus());
+  EXPECT_EQ(sink.blocks.size(), 40);
+  for (const wire::FetchEntry& entry : entries) {
+    ExpectBlock(sink, context, entry.layer, entry.kv_head, entry.block);
+  }
+  entries[3].layer = 2;
+  KeepingSink none;
+  EXPECT_TRUE(absl::IsInvalidArgument(Await([&](DataClient::Done done) {
+    return client_->FetchLayers(session, entries, &none, done).status();
+  })));
+  EXPECT_EQ(none.failed.size(), 40);
+}
+
 TEST_F(DataPlaneFixture, LargeFetchTakesManyPushes) {
   MakePlane({.push_buffers = 2});
   KvGeometry geometry = kTestGeometry;

@@ -89,7 +89,7 @@ TEST_F(HostilePeerTest, FloodOfGarbageIsCutOff) {
 }
 
 TEST_F(HostilePeerTest, GuessingOfSessionsIsCutOff) {
-  wire::FetchBody body{0, 1};
+  wire::FetchBody body{1, 0};
   wire::FetchEntry entry;
   Bytes payload(AsBytes(entry).begin(), AsBytes(entry).end());
   SessionHandle foreign = session_;
@@ -103,7 +103,7 @@ TEST_F(HostilePeerTest, GuessingOfSessionsIsCutOff) {
 }
 
 TEST_F(HostilePeerTest, BlocksOutOfRangeAreCutOff) {
-  wire::FetchBody body{0, 1};
+  wire::FetchBody body{1, 0};
   wire::FetchEntry entry{.block = 0xFFFFFFFF, .kv_head = 0xFFFF};
   Bytes payload(AsBytes(entry).begin(), AsBytes(entry).end());
   Bytes header = Message(wire::MessageType::kFetch, session_, AsBytes(body),

@@ -81,7 +81,7 @@ TEST_F(StoreTamperingTest, OtherVersionIsAnsweredWithThisOne) {
 
 TEST_F(StoreTamperingTest, WrongBodiesAndSizesAreAnswered) {
   wire::ProbeBody probe{0, 1, 1.0f, 0};
-  wire::FetchBody fetch{0, 3};
+  wire::FetchBody fetch{3, 0};
   wire::PutBlocksBody put{0, 0, 1, 0};
   struct Case {
     wire::MessageType type;
@@ -129,7 +129,7 @@ TEST_F(StoreTamperingTest, FullQueueIsAnsweredBusy) {
   DataPlane plane(store_.get(), std::make_unique<LoopbackTransport>(),
                   {.push_buffers = 1, .queued_fetches = 2});
   Endpoint* to = *peer_.transport_.Connect(plane.Address());
-  wire::FetchBody fetch{0, 1};
+  wire::FetchBody fetch{1, 0};
   wire::FetchEntry entry;
   Bytes payload(AsBytes(entry).begin(), AsBytes(entry).end());
   // All of them arrive before any of them is worked off.
@@ -188,7 +188,7 @@ class ClientTamperingTest : public ::testing::Test {
     for (int i = 0; i < 4; ++i) {
       payload.insert(payload.end(), part_.begin(), part_.end());
     }
-    wire::PushBody body{0, 2, 1, 0};
+    wire::PushBody body{2, 1};
     if (early) damage(&payload);
     Bytes header = Packed(wire::MessageType::kPush, 1, id_, session_,
                           AsBytes(body), payload, table_bytes.size());
@@ -245,7 +245,7 @@ TEST_F(ClientTamperingTest, DamagedTableEndsTheFetch) {
 }
 
 TEST_F(ClientTamperingTest, BlockThatWasNotAskedForIsDropped) {
-  for (size_t byte : {0, 4, 8, 12}) {  // block, KV head, slot, generation
+  for (size_t byte : {0, 4, 8, 12, 24}) {  // block, KV head, slot, generation, layer
     sink_ = KeepingSink();
     Fetch();
     Push([&](Bytes* payload) { (*payload)[byte] ^= std::byte{64}; }, true);
