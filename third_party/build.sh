@@ -66,6 +66,9 @@ fc_bench_one() {  # NAME OPTIONS...
     fc_build //kvstore:store
     extra=(--bin-dir "$FC_ROOT/bazel-bin")
   fi
+  if [[ $name == codes ]]; then
+    extra=(--text "$FC_ROOT/demo/text.txt")
+  fi
   "$FC_ROOT/bazel-bin/bench/${name}_bench" --model "$FC_MODEL_PATH" \
     "${extra[@]}" "$@"
 }
