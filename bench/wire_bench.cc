@@ -28,8 +28,7 @@ namespace forecache {
 namespace {
 
 constexpr int kRepeats = 5;
-constexpr int kWorkerCore = 0;
-constexpr int kStoreCore = 1;
+constexpr int kStores = 3;  // one alone, and two that share contexts
 constexpr char kStoreDramMib[] = "3072";
 
 struct Goal {
@@ -56,49 +55,62 @@ struct PathRounds {
   std::unique_ptr<TokenRounds> rounds;
 };
 
-// Everything that one store serves.
+// The cases that processes on this host serve.
 //
 // Threads: one thread.
-class OneStore {
+class LocalCases {
  public:
-  OneStore(const WireSizes& sizes, bool smoke, WireReport* report)
+  LocalCases(const WireSizes& sizes, bool smoke, WireReport* report)
       : sizes_(sizes), smoke_(smoke), report_(report) {}
 
-  absl::Status Prepare(const std::string& grpc);
+  // One store serves most cases, two of their own the tokens of two stores.
+  absl::Status Prepare(const std::string& one,
+                       const std::vector<std::string>& two);
   absl::Status Repeat();
 
  private:
+  absl::Status Connect(const std::vector<std::string>& stores,
+                       const std::string& transport,
+                       std::vector<WirePath>* paths);
+  absl::Status PrepareTokens(const std::vector<WirePath>& paths,
+                             const WireContexts& contexts,
+                             const std::string& stores);
   absl::Status RepeatBounds();
 
   const WireSizes sizes_;
   const bool smoke_;
   WireReport* const report_;
   bool has_perftest_ = true;
-  WireContexts contexts_;
+  WireContexts contexts_;      // at one store
+  WireContexts two_contexts_;  // at two
   std::vector<WirePath> paths_;
+  std::vector<WirePath> two_paths_;
   std::vector<PerftestBounds> bounds_;
   std::vector<PathRounds> rounds_;
 };
 
-absl::Status OneStore::Prepare(const std::string& grpc) {
-  for (const char* name : {"tcp", "shm"}) {
-    UcxOptions options;
-    options.transports = name;
-    FC_ASSIGN_OR_RETURN(auto worker, WireWorker::Connect(grpc, options));
-    report_->Note(absl::StrCat("transport ", name), worker->TransportName());
-    paths_.push_back({name, std::move(worker)});
-    bounds_.emplace_back(name, smoke_);
-    CompareWithPerftest(name, report_);
-  }
-  Progress("filling the store");
-  FC_ASSIGN_OR_RETURN(contexts_,
-                      FillContexts(sizes_, paths_.back().worker.get()));
-  for (const WirePath& path : paths_) {
-    for (const WireLength& length : WireLengths(contexts_, sizes_)) {
+absl::Status LocalCases::Connect(const std::vector<std::string>& stores,
+                                 const std::string& transport,
+                                 std::vector<WirePath>* paths) {
+  UcxOptions options;
+  options.transports = transport;
+  FC_ASSIGN_OR_RETURN(auto worker, WireWorker::Connect(stores, options));
+  report_->Note(absl::StrCat("transport ", transport),
+                worker->TransportName());
+  paths->push_back({transport, std::move(worker)});
+  return absl::OkStatus();
+}
+
+absl::Status LocalCases::PrepareTokens(const std::vector<WirePath>& paths,
+                                       const WireContexts& contexts,
+                                       const std::string& stores) {
+  for (const WirePath& path : paths) {
+    for (const WireLength& length : WireLengths(contexts, sizes_)) {
       if (length.name == "8k") continue;
-      PathRounds one{absl::StrCat(length.name, "/1_store/", path.name),
-                     std::make_unique<TokenRounds>(
-                         path.worker.get(), length.context, length.blocks)};
+      PathRounds one{
+          absl::StrCat(length.name, "/", stores, "/", path.name),
+          std::make_unique<TokenRounds>(path.worker.get(), length.context,
+                                        length.blocks)};
       // The first token fetches its whole budget.
       FC_RETURN_IF_ERROR(one.rounds->Next().status());
       rounds_.push_back(std::move(one));
@@ -107,7 +119,26 @@ absl::Status OneStore::Prepare(const std::string& grpc) {
   return absl::OkStatus();
 }
 
-absl::Status OneStore::RepeatBounds() {
+absl::Status LocalCases::Prepare(const std::string& one,
+                                 const std::vector<std::string>& two) {
+  Progress("filling one store");
+  for (const char* transport : {"tcp", "shm"}) {
+    FC_RETURN_IF_ERROR(Connect({one}, transport, &paths_));
+    bounds_.emplace_back(transport, smoke_);
+    CompareWithPerftest(transport, report_);
+  }
+  FC_ASSIGN_OR_RETURN(contexts_,
+                      FillContexts(sizes_, paths_.back().worker.get()));
+  FC_RETURN_IF_ERROR(PrepareTokens(paths_, contexts_, "1_store"));
+  // Only the worker that put a context into two stores knows where it lies.
+  Progress("filling two stores");
+  FC_RETURN_IF_ERROR(Connect(two, "shm", &two_paths_));
+  FC_ASSIGN_OR_RETURN(two_contexts_,
+                      FillLongContexts(sizes_, two_paths_.back().worker.get()));
+  return PrepareTokens(two_paths_, two_contexts_, "2_stores");
+}
+
+absl::Status LocalCases::RepeatBounds() {
   for (PerftestBounds& bounds : bounds_) {
     if (!has_perftest_) break;
     const absl::Status status = bounds.Measure(report_);
@@ -121,7 +152,7 @@ absl::Status OneStore::RepeatBounds() {
   return absl::OkStatus();
 }
 
-absl::Status OneStore::Repeat() {
+absl::Status LocalCases::Repeat() {
   for (const WirePath& path : paths_) {
     FC_RETURN_IF_ERROR(MeasureGathers(path, contexts_, sizes_, report_));
     FC_RETURN_IF_ERROR(MeasureFetchRates(path, contexts_, sizes_, report_));
@@ -136,26 +167,39 @@ absl::Status OneStore::Repeat() {
   return absl::OkStatus();
 }
 
-absl::Status Measure(const Harness& harness, const std::string& bin_dir,
-                     WireReport* report) {
+absl::Status MeasureLocal(const Harness& harness, const std::string& bin_dir,
+                          WireReport* report) {
   demo::Processes processes;
-  const WireSizes sizes = WireSizesFor(harness.smoke());
-  {
-    PinToCore(kStoreCore);
-    const auto daemon = processes.Start(
-        "store", bin_dir + "/kvstore/store",
+  std::vector<demo::Daemon> stores;
+  for (int store = 0; store < kStores; ++store) {
+    PinToCore(StoreCore(std::max(0, store - 1)));
+    auto daemon = processes.Start(
+        absl::StrCat("store-", store), bin_dir + "/kvstore/store",
         {"--dram-mib", kStoreDramMib, "--log-level", "warning"});
     if (!daemon.ok()) return daemon.status();
-    PinToCore(kWorkerCore);
-    OneStore store(sizes, harness.smoke(), report);
-    FC_RETURN_IF_ERROR(store.Prepare(daemon->grpc));
-    for (int repeat = 0; repeat < harness.repeats(); ++repeat) {
-      Progress(absl::StrCat("repeat ", repeat + 1, " of ", harness.repeats()));
-      FC_RETURN_IF_ERROR(store.Repeat());
-    }
-    report->Note("store resident MiB",
-                 demo::ResidentMemory(daemon->pid) >> 20);
+    stores.push_back(*std::move(daemon));
   }
+  PinToCore(kWorkerCore);
+  LocalCases cases(WireSizesFor(harness.smoke()), harness.smoke(), report);
+  FC_RETURN_IF_ERROR(
+      cases.Prepare(stores[0].grpc, {stores[1].grpc, stores[2].grpc}));
+  for (int repeat = 0; repeat < harness.repeats(); ++repeat) {
+    Progress(absl::StrCat("repeat ", repeat + 1, " of ", harness.repeats()));
+    FC_RETURN_IF_ERROR(cases.Repeat());
+  }
+  size_t resident = 0;
+  for (const demo::Daemon& store : stores) {
+    resident += demo::ResidentMemory(store.pid);
+  }
+  report->Note("stores' resident MiB", resident >> 20);
+  return absl::OkStatus();
+}
+
+absl::Status Measure(Harness& harness, const std::string& bin_dir,
+                     WireReport* report) {
+  FC_RETURN_IF_ERROR(MeasureLocal(harness, bin_dir, report));
+  Progress("scans");
+  MeasureScans(&harness, report);
   Progress("two stores behind links of their own");
   return MeasureScaling({bin_dir, harness.smoke(), harness.repeats()}, report);
 }
@@ -169,7 +213,7 @@ absl::Status WriteJson(const std::string& path, const nlohmann::json& json) {
   return absl::UnavailableError(absl::StrCat("cannot write ", path));
 }
 
-absl::Status Run(const Harness& harness, const std::string& bin_dir,
+absl::Status Run(Harness& harness, const std::string& bin_dir,
                  const std::string& json_file) {
   WireReport report;
   for (const Goal& goal : kGoals) report.SetGoal(goal.path, goal.bound);
@@ -177,12 +221,17 @@ absl::Status Run(const Harness& harness, const std::string& bin_dir,
   report.Note("ucx", UcxVersion());
   report.Note("operation", "active messages, the store pushes");
   report.Note("cores", absl::StrCat("worker ", kWorkerCore, ", store ",
-                                    kStoreCore));
+                                    StoreCore(0), ", second store ",
+                                    StoreCore(1)));
+  report.Note("token rounds",
+              "32 layers; a context has 8 up to 32k and 2 up to 128k, used by "
+              "turns; 128 blocks of a KV head are resident");
   FC_RETURN_IF_ERROR(Measure(harness, bin_dir, &report));
   const double load_after = LoadAverage();
-  std::printf("wire on %s; load average %.2f before, %.2f after; %d repeats%s\n",
+  std::printf("wire on %s; load average %.2f before, %.2f after; %d repeats",
               CpuDescription().c_str(), load_before, load_after,
-              harness.repeats(),
+              harness.repeats());
+  std::printf("%s\n",
               harness.smoke() ? "; SMOKE SIZES, NOT FIGURES" : "");
   report.Print(!harness.smoke());
   nlohmann::json json = report.Json();

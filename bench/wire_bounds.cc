@@ -4,13 +4,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/scan_cases.h"
 #include "common/limits.h"
 #include "common/status.h"
 
 namespace forecache {
 namespace {
 
-constexpr double kBoundSeconds = 0.25;
+constexpr double kBoundSeconds = 0.15;
 
 struct Size {
   const char* name;
@@ -71,6 +72,19 @@ absl::Status PerftestBounds::MeasureBest(const std::string& path,
     report->Note(path, result.test);
   }
   return absl::OkStatus();
+}
+
+void MeasureScans(Harness* harness, WireReport* report) {
+  AddScanCases(*harness);
+  harness->Run();
+  for (const int bits : {4, 2}) {
+    const BenchFigure* scan = harness->Find(ScanCaseName(bits));
+    if (scan == nullptr) continue;  // --filter
+    report->Add(absl::StrCat("scan_keys_gbps/", bits), *scan);
+    const BenchFigure* read = harness->Find(scan->roofline);
+    if (read == nullptr) continue;
+    report->Add(absl::StrCat("scan_roofline_gbps/", bits), *read);
+  }
 }
 
 void CompareWithPerftest(const std::string& transport, WireReport* report) {

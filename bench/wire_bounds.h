@@ -1,4 +1,5 @@
-// What bounds the wire: ucx_perftest's operations, in the same run.
+// What bounds the wire, in the same run: ucx_perftest's operations, and the
+// speed of scans.
 #ifndef FORECACHE_BENCH_WIRE_BOUNDS_H_
 #define FORECACHE_BENCH_WIRE_BOUNDS_H_
 
@@ -6,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "bench/harness.h"
 #include "bench/ucx_perftest.h"
 #include "bench/wire_report.h"
 
@@ -37,6 +39,11 @@ class PerftestBounds {
   const bool smoke_;
   std::map<std::string, UcxPerftestOptions> chosen_;  // by path
 };
+
+// scan_keys_gbps, by the bits of a code: bytes of 16-bit keys that one core
+// covers, and scan_roofline_gbps, the same if reading the codes were all.  All
+// repeats at once, interleaved.
+void MeasureScans(Harness* harness, WireReport* report);
 
 // fetch_ratio and fetch_message_ratio of one transport.
 void CompareWithPerftest(const std::string& transport, WireReport* report);

@@ -45,13 +45,19 @@ WireSizes WireSizesFor(bool smoke) {
 
 absl::StatusOr<WireContexts> FillContexts(const WireSizes& sizes,
                                           WireWorker* worker) {
-  WireContexts contexts;
+  FC_ASSIGN_OR_RETURN(WireContexts contexts, FillLongContexts(sizes, worker));
   KvGeometry geometry = Llama8b(1);
   FC_ASSIGN_OR_RETURN(contexts.gather,
                       worker->Fill(geometry, sizes.gather_tokens));
   geometry.head_dim = 64;
   FC_ASSIGN_OR_RETURN(contexts.small,
                       worker->Fill(geometry, sizes.small_tokens));
+  return contexts;
+}
+
+absl::StatusOr<WireContexts> FillLongContexts(const WireSizes& sizes,
+                                              WireWorker* worker) {
+  WireContexts contexts;
   FC_ASSIGN_OR_RETURN(
       contexts.upto_32k,
       worker->Fill(Llama8b(sizes.layers_32k), sizes.tokens_32k));

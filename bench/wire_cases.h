@@ -1,4 +1,4 @@
-// What `bench wire` measures against one store, a function for each case.
+// What `bench wire` measures, a function for each case.
 #ifndef FORECACHE_BENCH_WIRE_CASES_H_
 #define FORECACHE_BENCH_WIRE_CASES_H_
 
@@ -25,13 +25,13 @@ struct WireSizes {
   int gathers = 50;  // of one repeat, as all below
   int gets = 300;
   int probes = 30;
-  int corrections = 100;
+  int corrections = 60;
   int tokens = 2;
   double stream_seconds = 0.2;
 };
 WireSizes WireSizesFor(bool smoke);
 
-// The way to the store by one of UCX's transports.
+// The way to the stores by one of UCX's transports.
 struct WirePath {
   std::string name;  // in figures: "tcp", "shm"
   std::unique_ptr<WireWorker> worker;
@@ -45,6 +45,9 @@ struct WireContexts {
 };
 absl::StatusOr<WireContexts> FillContexts(const WireSizes& sizes,
                                           WireWorker* worker);
+// Only the two long ones.
+absl::StatusOr<WireContexts> FillLongContexts(const WireSizes& sizes,
+                                              WireWorker* worker);
 
 // Each takes one repeat of its figures.
 

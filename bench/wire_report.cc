@@ -34,6 +34,13 @@ void WireReport::AddRate(const std::string& path, const std::string& unit,
   Figure(path)->higher_is_better = true;
 }
 
+void WireReport::Add(const std::string& path, const BenchFigure& figure) {
+  for (const double sample : figure.samples) {
+    AddTime(path, figure.unit, sample);
+  }
+  Figure(path)->higher_is_better = figure.higher_is_better;
+}
+
 void WireReport::AddRatio(const std::string& path, const std::string& over,
                           const std::string& under) {
   ratios_.push_back({path, over, under});

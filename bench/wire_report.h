@@ -23,6 +23,8 @@ class WireReport {
                double sample);
   void AddRate(const std::string& path, const std::string& unit,
                double sample);
+  // All samples of a figure that was measured elsewhere.
+  void Add(const std::string& path, const BenchFigure& figure);
   // A figure made of two others: best over best, median over median.  A pair
   // that lacks samples is left out.
   void AddRatio(const std::string& path, const std::string& over,

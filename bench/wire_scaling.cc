@@ -34,10 +34,12 @@ constexpr KvGeometry kScalingGeometry = {.layers = 1,
 constexpr int kScalingTokens = 4096;
 constexpr int kScalingWindow = 8;  // fetches under way to each store
 
-// Makes the worker's end of the network: a bridge that the links end in.
+// Makes the worker's end of the network: a bridge that the links end in.  UCX
+// finds its devices in /sys, so that must be the namespace's.
 constexpr char kBridgeScript[] = R"(
 why=$(exec 2>&1
-  ip link set lo up && ip link add br0 type bridge &&
+  mount -t sysfs sysfs /sys && ip link set lo up &&
+  ip link add br0 type bridge &&
   ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up
 ) || { echo "no bridge: $why"; exit; }
 exec "$@")";
@@ -46,6 +48,7 @@ exec "$@")";
 constexpr char kLinkScript[] = R"(set -e
 name=$1 address=$2 rate=$3
 shift 3
+mount -t sysfs sysfs /sys
 ip link set lo up
 ip link add eth0 type veth peer name "$name" netns "$PPID"
 ip addr add "$address/24" dev eth0
@@ -59,6 +62,7 @@ std::vector<std::string> StoreArguments(const std::string& bin_dir, int store) {
   const std::string address = absl::StrCat("10.77.0.", 11 + store);
   return {"unshare",
           "--net",
+          "--mount",
           "sh",
           "-c",
           kLinkScript,
@@ -81,8 +85,8 @@ std::vector<std::string> StoreArguments(const std::string& bin_dir, int store) {
 // What a process in a namespace of its own wrote to standard output.
 absl::StatusOr<std::string> OutputInNamespace(
     std::vector<std::string> arguments) {
-  std::vector<std::string> command = {"env", "unshare", "--net", "sh", "-c",
-                                      kBridgeScript, "sh"};
+  std::vector<std::string> command = {
+      "env", "unshare", "--net", "--mount", "sh", "-c", kBridgeScript, "sh"};
   command.insert(command.end(), arguments.begin(), arguments.end());
   int out[2];
   if (pipe(out) != 0) return absl::ErrnoToStatus(errno, "pipe");
@@ -115,7 +119,7 @@ absl::StatusOr<std::string> OutputInNamespace(
   int status = 0;
   waitpid(child, &status, 0);
   if (text.empty()) {
-    text = absl::StrCat("unshare --net failed (exit code ",
+    text = absl::StrCat("unshare --net --mount failed (exit code ",
                         WIFEXITED(status) ? WEXITSTATUS(status) : -1, ")");
   }
   return std::string(absl::StripSuffix(text, "\n"));
@@ -132,7 +136,7 @@ bool HasTool(const std::string& name) {
 // Why scaling cannot be measured here; "" when it can, as far as is known.
 std::string WhyNot() {
   if (geteuid() != 0) return "network namespaces need root";
-  for (const char* tool : {"ip", "tc", "unshare", "nsenter"}) {
+  for (const char* tool : {"ip", "tc", "mount", "unshare", "nsenter"}) {
     if (!HasTool(tool)) return absl::StrCat(tool, " is not installed");
   }
   return "";
@@ -143,16 +147,16 @@ absl::StatusOr<json> Measure(const ScalingOptions& options) {
   std::vector<std::unique_ptr<WireWorker>> workers;
   std::vector<WireContext> contexts;
   for (int store = 0; store < kStores; ++store) {
-    PinToCore(1 + store);
+    PinToCore(StoreCore(store));
     const auto daemon =
         processes.Start(absl::StrCat("store-", store), "/usr/bin/env",
                         StoreArguments(options.bin_dir, store));
     if (!daemon.ok()) return daemon.status();
-    PinToCore(0);
+    PinToCore(kWorkerCore);
     UcxOptions ucx;
     ucx.transports = "tcp";
     ucx.net_devices = "br0";
-    FC_ASSIGN_OR_RETURN(auto worker, WireWorker::Connect(daemon->grpc, ucx));
+    FC_ASSIGN_OR_RETURN(auto worker, WireWorker::Connect({daemon->grpc}, ucx));
     FC_ASSIGN_OR_RETURN(WireContext context,
                         worker->Fill(kScalingGeometry, kScalingTokens));
     workers.push_back(std::move(worker));

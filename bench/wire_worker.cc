@@ -38,25 +38,45 @@ size_t BlocksOfOnePush(const KvGeometry& geometry) {
   return kPushBytesMax / (sizeof(wire::PushEntry) + geometry.BlockBytes());
 }
 
-WireWorker::WireWorker(const std::string& grpc)
-    : control_(grpc), rng_(7), slots_(kSlotsBytes) {}
+int StoreCore(int store) {
+  const int others = static_cast<int>(std::thread::hardware_concurrency()) - 1;
+  return others > 0 ? 1 + store % others : 0;
+}
+
+WireWorker::WireWorker(const std::vector<std::string>& stores)
+    : sessions_({.epoch = 1, .names = stores}),
+      rng_(7),
+      slots_(kSlotsBytes),
+      control_(stores, &sessions_) {}
 
 absl::StatusOr<std::unique_ptr<WireWorker>> WireWorker::Connect(
-    const std::string& grpc, const UcxOptions& options) {
-  std::unique_ptr<WireWorker> worker(new WireWorker(grpc));
+    const std::vector<std::string>& stores, const UcxOptions& options) {
+  std::unique_ptr<WireWorker> worker(new WireWorker(stores));
   FC_ASSIGN_OR_RETURN(worker->transport_, OpenUcxTransport(options));
-  worker->client_ =
-      std::make_unique<DataClient>(worker->transport_.get(), Clock::Real());
-  FC_ASSIGN_OR_RETURN(const StoreAddress store,
-                      worker->control_.Attach("wire_bench"));
-  bool connected = false;
-  FC_RETURN_IF_ERROR(worker->client_->Connect(
-      store.data_plane, store.epoch, [&](const absl::Status& status) {
-        worker->Fail(status);
-        connected = true;
-      }));
-  FC_RETURN_IF_ERROR(worker->RunUntil([&] { return connected; }));
+  worker->client_ = std::make_unique<StoreGroup>(
+      worker->transport_.get(), Clock::Real(), &worker->sessions_);
+  // A store that is lost ends the benchmark, so nobody asks for it again.
+  FC_RETURN_IF_ERROR(worker->control_.Start(
+      "wire_bench",
+      {.connect =
+           [self = worker.get()](int member, const StoreAddress& address) {
+             return self->ConnectStore(member, address);
+           },
+       .drop = [](int, const absl::Status&) {},
+       .set_on_lost = [](const std::function<void(int)>&) {}}));
   return worker;
+}
+
+absl::Status WireWorker::ConnectStore(int member,
+                                      const StoreAddress& address) {
+  bool connected = false;
+  FC_RETURN_IF_ERROR(client_->Connect(member, address.data_plane,
+                                      address.epoch,
+                                      [&](const absl::Status& status) {
+                                        Fail(status);
+                                        connected = true;
+                                      }));
+  return RunUntil([&] { return connected; });
 }
 
 absl::StatusOr<WireContext> WireWorker::Fill(const KvGeometry& geometry,
@@ -78,8 +98,7 @@ absl::StatusOr<WireContext> WireWorker::Fill(const KvGeometry& geometry,
   for (int segment = 0; segment < tokens / kSegmentTokens; ++segment) {
     FC_RETURN_IF_ERROR(control_.SealSegment(
         context.session, segment,
-        std::span(ids).subspan(size_t{1} * segment * kSegmentTokens,
-                               kSegmentTokens)));
+        std::span(ids).first(size_t{1} * (segment + 1) * kSegmentTokens)));
   }
   return context;
 }

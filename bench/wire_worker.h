@@ -1,4 +1,4 @@
-// A worker as `bench wire` plays it: one transport, one store, one thread.
+// A worker as `bench wire` plays it: one transport, one thread.
 #ifndef FORECACHE_BENCH_WIRE_WORKER_H_
 #define FORECACHE_BENCH_WIRE_WORKER_H_
 
@@ -11,13 +11,14 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/rng.h"
-#include "kvstore/client/control_client.h"
-#include "kvstore/client/data_client.h"
+#include "kvstore/client/group_control.h"
+#include "kvstore/client/group_sessions.h"
+#include "kvstore/client/store_group.h"
 #include "transport/ucx_transport.h"
 
 namespace forecache {
 
-// A context that a store holds.
+// A context that the stores hold.
 struct WireContext {
   SessionHandle session;
   int blocks = 0;  // of each (layer, KV head)
@@ -26,15 +27,18 @@ struct WireContext {
 // Keeps this thread, and what it starts from now on, to one core; core numbers
 // wrap round at what the machine has.
 void PinToCore(int core);
+inline constexpr int kWorkerCore = 0;
+// Of a store's process, from 0: never the worker's where there are two.
+int StoreCore(int store);
 
 // Blocks that arrive are copied into slots, as a worker's cache does it.
 //
 // Threads: one thread.
 class WireWorker : private BlockSink {
  public:
-  // `grpc` is the store's address.
+  // `stores` are their control planes' addresses.
   static absl::StatusOr<std::unique_ptr<WireWorker>> Connect(
-      const std::string& grpc, const UcxOptions& options);
+      const std::vector<std::string>& stores, const UcxOptions& options);
   WireWorker(const WireWorker&) = delete;
   WireWorker& operator=(const WireWorker&) = delete;
 
@@ -59,13 +63,14 @@ class WireWorker : private BlockSink {
   // Remembers a failure for RunUntil.
   void Fail(const absl::Status& why) { failure_.Update(why); }
 
-  DataClient& client() { return *client_; }
+  StoreGroup& client() { return *client_; }
   BlockSink* sink() { return this; }
   Rng& rng() { return rng_; }
   std::string TransportName() const { return client_->TransportName(); }
 
  private:
-  explicit WireWorker(const std::string& grpc);
+  explicit WireWorker(const std::vector<std::string>& stores);
+  absl::Status ConnectStore(int member, const StoreAddress& address);
   void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
                ByteView v) override;
   void OnBlockFailed(int layer, const wire::FetchEntry& entry,
@@ -73,14 +78,15 @@ class WireWorker : private BlockSink {
   std::vector<std::byte> RandomPayload(const KvGeometry& geometry);
   absl::Status PutAll(const WireContext& context);
 
-  ControlClient control_;
+  GroupSessions sessions_;
   Rng rng_;
   std::vector<std::byte> slots_;
   std::vector<uint16_t> values_;  // that contexts are made of
   uint32_t next_slot_ = 0;
   absl::Status failure_;
   std::unique_ptr<Transport> transport_;
-  std::unique_ptr<DataClient> client_;  // ends before its transport
+  std::unique_ptr<StoreGroup> client_;  // ends before its transport
+  GroupControl control_;                // ends before the data plane
 };
 
 // Fetches of random blocks, a number of them under way at any time.
