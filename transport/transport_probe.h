@@ -1,9 +1,9 @@
 // Which operation carries bytes to a peer fastest, measured when it connects.
 //
 // It runs once a peer, at the start of a connection: for each size in use it
-// sends a short burst by each operation that the transport has, and takes the
+// sends short bursts by each operation that the transport has, and takes the
 // time until the peer says that all of it is there.  It costs at most
-// kTransportProbeTimeout of the connection's start, about 20 MB on the wire and
+// kTransportProbeTimeout of the connection's start, up to 60 MB on the wire and
 // 2 MiB of memory; traffic of others goes on meanwhile, and both share the
 // wire.  Only shared memory and TCP were ever measured: the code for RDMA
 // devices is the same, and has not been run on one.
@@ -103,6 +103,8 @@ class TransportProbe {
   void OnAck(Endpoint* from, uint32_t step);
   // Starts the current step of the run, or ends the run after its last one.
   void Step(const std::shared_ptr<Run>& run);
+  // After the last entry: whether to go through the table once more.
+  bool NextRound(const std::shared_ptr<Run>& run);
   absl::Status StartOne(const std::shared_ptr<Run>& run);
   void OnDone(const std::shared_ptr<Run>& run, uint32_t step,
               const absl::Status& status);

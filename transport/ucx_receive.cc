@@ -6,6 +6,7 @@
 
 #include "common/limits.h"
 #include "common/log.h"
+#include "transport/transport.h"
 
 namespace forecache::ucx_internal {
 
