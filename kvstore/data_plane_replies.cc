@@ -46,7 +46,8 @@ bool DataPlane::RunPush() {
     if (!push_buffers_.Available()) return false;
     fetch.packed_buffer = push_buffers_.Take();
     fetch.packed =
-        store_->Gather(fetch.session, std::span(fetch.entries).subspan(fetch.next),
+        store_->Gather(fetch.session,
+                       std::span(fetch.entries).subspan(fetch.next),
                        &gatherer_, push_buffers_.At(fetch.packed_buffer));
   }
   const bool is_last =

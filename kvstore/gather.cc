@@ -46,7 +46,8 @@ void Gatherer::ReadRun(const SessionSnapshot& session,
   if (number >= session.segments->size()) return;
   const SegmentRef& ref = (*session.segments)[number];
   if (ref.view == nullptr) return;
-  ref.view->Read(entries[begin].layer, std::span(reads_).subspan(begin, end - begin));
+  ref.view->Read(entries[begin].layer,
+                 std::span(reads_).subspan(begin, end - begin));
 }
 
 PackedPush Gatherer::Pack(const SessionSnapshot& session,

@@ -153,7 +153,8 @@ class DataClient : public MessageHandler {
                          int first_block, int block_count,
                          std::vector<std::byte> payload, Done done);
 
-  // Asks for blocks of one layer, whatever layer the entries name.  `sink` hears of every entry exactly once, then `done`:
+  // Asks for blocks of one layer, whatever layer the entries name.
+  // `sink` hears of every entry exactly once, then `done`:
   // OK means that each entry was answered, not that each block came.
   // Returns the request's id, for Cancel.
   // REQUIRES: no two entries are equal.

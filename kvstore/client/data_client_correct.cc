@@ -125,9 +125,9 @@ void DataClient::Impl::TakeSlot(Request* request, const PushEntry& entry,
   const wire::CorrectBody& asked = request->correct;
   const std::span<const uint32_t> counts = request->slot_count();
   const bool is_wanted =
-      entry.layer == asked.layer && entry.kv_head < counts.size() && entry.block >= asked.first &&
-      entry.block < asked.end && !request->IsResident(entry.kv_head,
-                                                      entry.block);
+      entry.layer == asked.layer && entry.kv_head < counts.size() &&
+      entry.block >= asked.first && entry.block < asked.end &&
+      !request->IsResident(entry.kv_head, entry.block);
   size_t found = 0, end = 0;
   if (is_wanted) {
     for (int head = 0; head < entry.kv_head; ++head) found += counts[head];

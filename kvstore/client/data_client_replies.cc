@@ -208,8 +208,9 @@ void DataClient::Impl::TakeBlock(Request* request, const PushEntry& entry,
   request->answered[found] = true;
   --request->unanswered;
   const absl::Status why = CheckBlock(entry, k, v);
-  if (why.ok()) return request->sink->OnBlock(entries[found].layer, entry, k, v);
-  request->sink->OnBlockFailed(entries[found].layer, entries[found], why);
+  const int layer = entries[found].layer;
+  if (why.ok()) return request->sink->OnBlock(layer, entry, k, v);
+  request->sink->OnBlockFailed(layer, entries[found], why);
 }
 
 void DataClient::Impl::OnProbeReply(Request* request,

@@ -100,8 +100,8 @@ TEST_P(FaultsTest, NoWrongByteAndNoHang) {
                              corrections.back().get(), done)
                    .ok();
     started += client_
-                   ->PutBlocks(session_, 0, 32, 4, context_.PutPayload(0, 32, 4),
-                               done)
+                   ->PutBlocks(session_, 0, 32, 4,
+                               context_.PutPayload(0, 32, 4), done)
                    .ok();
     started += client_
                    ->Probe(session_, 0, 32, 0.1f, q,

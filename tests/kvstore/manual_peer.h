@@ -54,9 +54,10 @@ class ManualPeer : public MessageHandler {
   int disconnects = 0;
 };
 
-inline ManualPeer::Bytes Packed(wire::MessageType type, uint32_t epoch, uint64_t id,
-             const SessionHandle& session, ByteView body, ByteView payload,
-             size_t checked) {
+inline ManualPeer::Bytes Packed(wire::MessageType type, uint32_t epoch,
+                                uint64_t id, const SessionHandle& session,
+                                ByteView body, ByteView payload,
+                                size_t checked) {
   wire::WireHeader header;
   header.type = static_cast<uint16_t>(type);
   header.epoch = epoch;

@@ -245,7 +245,8 @@ TEST_F(ClientTamperingTest, DamagedTableEndsTheFetch) {
 }
 
 TEST_F(ClientTamperingTest, BlockThatWasNotAskedForIsDropped) {
-  for (size_t byte : {0, 4, 8, 12, 24}) {  // block, KV head, slot, generation, layer
+  // Block, KV head, slot, generation, layer.
+  for (size_t byte : {0, 4, 8, 12, 24}) {
     sink_ = KeepingSink();
     Fetch();
     Push([&](Bytes* payload) { (*payload)[byte] ^= std::byte{64}; }, true);
