@@ -3,7 +3,7 @@
 // It runs once a peer, at the start of a connection: for each size in use it
 // sends short bursts by each operation that the transport has, and takes the
 // time until the peer says that all of it is there.  It costs at most
-// kTransportProbeTimeout of the connection's start, up to 60 MB on the wire and
+// kTransportProbeTimeout of the connection's start, up to 90 MB on the wire and
 // 2 MiB of memory; traffic of others goes on meanwhile, and both share the
 // wire.  Only shared memory and TCP were ever measured: the code for RDMA
 // devices is the same, and has not been run on one.
