@@ -42,9 +42,9 @@ absl::Status CheckHeader(const ConvFileHeader& header) {
     return absl::InvalidArgumentError(absl::StrCat(
         "conv weights for ", header.window, " rows, ", header.channels1,
         " and ", header.channels2, " channels, scale ", header.scale,
-        ", rows of kind ", header.row_kind, " and ", header.unseen, ", but may be ", kConvWindowMin,
-        " to ", kConvWindowMax, " rows and 4 to ", kConvChannelsMax,
-        " channels by fours"));
+        ", rows of kind ", header.row_kind, " and ", header.unseen,
+        ", but may be ", kConvWindowMin, " to ", kConvWindowMax,
+        " rows and 4 to ", kConvChannelsMax, " channels by fours"));
   }
   return absl::OkStatus();
 }

@@ -10,7 +10,7 @@
 // loops are written in vectors that the compiler maps to each.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
-#define FC_CLONES __attribute__((target_clones("arch=haswell", "default")))
+#define FC_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define FC_CLONES
 #endif
@@ -262,7 +262,8 @@ void ConvWindow::Advance(CodeRows rows, int old_blocks, int blocks,
                          double* sums, float* scores) {
   FC_CHECK(rows.size() == net_.window + 1) << rows.size() << " rows";
   // A new block changes what the two blocks before it see, in every row.
-  const int steady = old_blocks == blocks ? blocks : std::max(old_blocks - 2, 0);
+  const int steady =
+      old_blocks == blocks ? blocks : std::max(old_blocks - 2, 0);
   for (int first = 0; first < blocks;) {
     const int end = first < steady ? steady : blocks;
     const Tile tile = {first, std::min(kTile, end - first), blocks};

@@ -112,6 +112,8 @@ def main():
     add("--traces", nargs="+", required=True, help="to learn from")
     add("--held", nargs="+", default=[], help="to compare on")
     add("--out", help="weights file to write")
+    add("--save", help="state dict to write, for --load")
+    add("--load", help="state dict to compare, instead of training")
     add("--window", type=int, default=16)
     add("--channels", type=int, nargs=2, default=(8, 16))
     add("--scale", choices=("linear", "log"), default="log")
@@ -126,10 +128,15 @@ def main():
     np.random.seed(options.seed)
     traces = [read_trace(path) for path in options.traces]
     fit_linear4(traces, options)
-    net = train(options, traces)
+    if options.load:
+        net = ConvNet(options.window, *options.channels, options.scale).eval()
+        net.load_state_dict(torch.load(options.load, weights_only=True))
+    else:
+        net = train(options, traces)
     if options.out:
         write_file(net, options.out)
-        torch.save(net.state_dict(), options.out + ".pt")
+    if options.save:
+        torch.save(net.state_dict(), options.save)
     compare({"conv": net}, [read_trace(path) for path in options.held], options)
 
 

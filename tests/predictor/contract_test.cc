@@ -242,17 +242,19 @@ TEST_P(PredictorContractTest, KeepsHeadsAndLayersApart) {
   const auto predictor = Make();
   for (int layer = 0; layer < kShape.layers; ++layer) {
     for (int head = 0; head < kShape.kv_heads; ++head) {
-      std::vector<float> scores(20, 0.001f);
-      scores[layer * 5 + head] = 0.5f;
+      std::vector<float> scores(24, 0.001f);
+      scores[4 + layer * 3 + head] = 0.5f;
       Show(predictor.get(), RowOf(scores, 3), layer, head);
     }
   }
-  if (PredictBlocks(predictor.get(), {0, 20}, 1).empty()) return;  // stream
+  // Away from the ends: a network knows that the blocks there get much.
+  constexpr ChoiceRange kRange = {3, 14};
+  if (PredictBlocks(predictor.get(), kRange, 1).empty()) return;  // stream
   if (GetParam().name.starts_with("full")) return;  // whatever it saw
   for (int layer = 0; layer < kShape.layers; ++layer) {
     for (int head = 0; head < kShape.kv_heads; ++head) {
-      EXPECT_THAT(PredictBlocks(predictor.get(), {0, 20}, 1, layer, head),
-                  ElementsAre(layer * 5 + head));
+      EXPECT_THAT(PredictBlocks(predictor.get(), kRange, 1, layer, head),
+                  ElementsAre(4 + layer * 3 + head));
     }
   }
 }

@@ -69,7 +69,8 @@ class Film {
   std::vector<uint16_t> Row() {
     std::vector<uint16_t> row(blocks_);
     for (uint16_t& code : row) {
-      code = EncodeScore(std::exp(-10.0f * static_cast<float>(rng_->Uniform())));
+      const float depth = static_cast<float>(rng_->Uniform());
+      code = EncodeScore(std::exp(-10.0f * depth));
       if (rng_->Below(8) == 0) code = 0;
     }
     return row;
