@@ -11,10 +11,11 @@
 namespace forecache {
 
 DataPlaneThread::DataPlaneThread(std::unique_ptr<Transport> transport,
-                                 Clock* clock)
+                                 Clock* clock, GroupSessions* sessions)
     : clock_(clock),
       transport_(std::move(transport)),
-      client_(std::make_unique<DataClient>(transport_.get(), clock)) {
+      client_(std::make_unique<StoreGroup>(transport_.get(), clock,
+                                           sessions)) {
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "dataplane");
     Loop();
@@ -28,16 +29,17 @@ DataPlaneThread::~DataPlaneThread() {
   client_.reset();
 }
 
-absl::Status DataPlaneThread::Connect(const std::string& address,
+absl::Status DataPlaneThread::Connect(int member, const std::string& address,
                                       uint32_t epoch) {
   auto answered = std::make_shared<absl::Notification>();
   auto status = std::make_shared<absl::Status>();
   Run([&] {
     absl::Status started =
-        client_->Connect(address, epoch, [=](const absl::Status& hello) {
-          *status = hello;
-          answered->Notify();
-        });
+        client_->Connect(member, address, epoch,
+                         [=](const absl::Status& hello) {
+                           *status = hello;
+                           answered->Notify();
+                         });
     if (!started.ok()) {
       *status = started;
       answered->Notify();
@@ -55,6 +57,22 @@ absl::Status DataPlaneThread::Connect(const std::string& address,
     transport_name_ = std::move(name);
   });
   return absl::OkStatus();
+}
+
+GroupDataPlane DataPlaneThread::ForControl() {
+  return {
+      .connect =
+          [this](int member, const StoreAddress& address) {
+            return Connect(member, address.data_plane, address.epoch);
+          },
+      .drop =
+          [this](int member, const absl::Status& why) {
+            Run([&] { client_->Drop(member, why); });
+          },
+      .set_on_lost =
+          [this](std::function<void(int)> on_lost) {
+            Run([&] { client_->SetOnLost(std::move(on_lost)); });
+          }};
 }
 
 void DataPlaneThread::Post(std::function<void()> command) {
@@ -83,6 +101,12 @@ std::string DataPlaneThread::transport_name() const {
 DataClientCounters DataPlaneThread::Counters() {
   DataClientCounters counters;
   Run([&] { counters = client_->counters(); });
+  return counters;
+}
+
+StoreGroupCounters DataPlaneThread::GroupCounters() {
+  StoreGroupCounters counters;
+  Run([&] { counters = client_->group_counters(); });
   return counters;
 }
 

@@ -17,7 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
-#include "kvstore/client/data_client.h"
+#include "kvstore/client/group_control.h"
+#include "kvstore/client/store_group.h"
 #include "transport/transport.h"
 
 namespace forecache {
@@ -25,13 +26,18 @@ namespace forecache {
 // Threads: Post and Run from any thread but its own; client() on its own.
 class DataPlaneThread {
  public:
-  // Takes the transport over and starts the thread.
-  DataPlaneThread(std::unique_ptr<Transport> transport, Clock* clock);
+  // Takes the transport over and starts the thread.  `sessions` outlives it.
+  DataPlaneThread(std::unique_ptr<Transport> transport, Clock* clock,
+                  GroupSessions* sessions);
   // Stops when the commands posted so far have run.
   ~DataPlaneThread();
 
   // Connects to a store; blocks until it answered, at most kConnectTimeout.
-  absl::Status Connect(const std::string& address, uint32_t epoch);
+  absl::Status Connect(int member, const std::string& address,
+                       uint32_t epoch);
+
+  // What GroupControl needs of it.
+  GroupDataPlane ForControl();
 
   // Runs `command` on the thread, soon.  Blocks while kCommandQueueMax
   // commands wait.
@@ -41,11 +47,12 @@ class DataPlaneThread {
   void Run(std::function<void()> command);
 
   // REQUIRES: on the thread, from inside a command.
-  DataClient* client() { return client_.get(); }
+  StoreGroup* client() { return client_.get(); }
 
   // Safe from any thread, once connected.
   std::string transport_name() const;
   DataClientCounters Counters();
+  StoreGroupCounters GroupCounters();
 
  private:
   void Loop();
@@ -56,7 +63,7 @@ class DataPlaneThread {
 
   Clock* const clock_;
   std::unique_ptr<Transport> transport_;
-  std::unique_ptr<DataClient> client_;
+  std::unique_ptr<StoreGroup> client_;
   mutable absl::Mutex mutex_;
   std::deque<std::function<void()>> commands_ ABSL_GUARDED_BY(mutex_);
   std::string transport_name_ ABSL_GUARDED_BY(mutex_);

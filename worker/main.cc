@@ -7,11 +7,12 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_join.h"
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/ready_file.h"
 #include "common/status.h"
-#include "kvstore/client/control_client.h"
+#include "kvstore/client/group_control.h"
 #include "transport/ucx_transport.h"
 #include "worker/options.h"
 #include "worker/worker_service.h"
@@ -55,8 +56,9 @@ struct Daemon {
   int metrics_port = 0;
   std::unique_ptr<ModelRuntime> model;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<ControlClient> control;
+  std::unique_ptr<GroupSessions> sessions;
   std::unique_ptr<DataPlaneThread> data_plane;
+  std::unique_ptr<GroupControl> control;
   std::unique_ptr<HostArena> arena;
   std::unique_ptr<HostArena> staging;
   std::unique_ptr<WorkCrew> crew;
@@ -66,7 +68,6 @@ struct Daemon {
   std::unique_ptr<WorkerService> service;
   std::unique_ptr<grpc::Server> server;
   WorkerParts parts;
-  StoreAddress store;
 };
 
 absl::Status LoadModel(Daemon* d) {
@@ -120,25 +121,32 @@ absl::Status MakeArenas(Daemon* d) {
   return absl::OkStatus();
 }
 
-absl::Status ConnectStore(Daemon* d) {
-  d->control = std::make_unique<ControlClient>(d->options.store);
-  FC_RETURN_IF_ERROR(Annotate(
-      d->control->WaitReady(kConnectTimeout / kMillisecond),
-      absl::StrCat("--store: no store answers at ", d->options.store,
-                   " (start one with ./forecache store)")));
-  FC_ASSIGN_OR_RETURN(d->store, d->control->Attach(d->options.name));
+absl::Status ConnectStores(Daemon* d) {
+  // A static member list: its epoch is the first and only one.
+  d->sessions = std::make_unique<GroupSessions>(
+      MemberList{.epoch = 1, .names = d->options.stores});
   FC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                       MakeTransport(d->options));
-  d->data_plane =
-      std::make_unique<DataPlaneThread>(std::move(transport), Clock::Real());
-  FC_RETURN_IF_ERROR(
-      d->data_plane->Connect(d->store.data_plane, d->store.epoch));
-  LogInfo("store", {{"address", d->options.store},
-                    {"id", d->store.store_id},
-                    {"epoch", d->store.epoch},
-                    {"transport", d->data_plane->transport_name()},
-                    {"asked_for", d->options.transports}});
+  d->data_plane = std::make_unique<DataPlaneThread>(
+      std::move(transport), Clock::Real(), d->sessions.get());
+  d->control = std::make_unique<GroupControl>(d->options.stores,
+                                              d->sessions.get());
+  FC_RETURN_IF_ERROR(Annotate(
+      d->control->Start(d->options.name, d->data_plane->ForControl()),
+      "--store"));
+  LogInfo("stores", {{"stores", absl::StrJoin(d->options.stores, ",")},
+                     {"transport", d->data_plane->transport_name()},
+                     {"asked_for", d->options.transports}});
   return absl::OkStatus();
+}
+
+// Of all stores, in their order.
+std::string StoreIds(const GroupControl& control) {
+  std::vector<std::string> ids;
+  for (int m = 0; m < control.members(); ++m) {
+    ids.push_back(control.address(m).store_id);
+  }
+  return absl::StrJoin(ids, ",");
 }
 
 absl::Status Serve(Daemon* d) {
@@ -153,7 +161,7 @@ absl::Status Serve(Daemon* d) {
                                              Clock::Real());
   d->queue = std::make_unique<RequestQueue>();
   d->service = std::make_unique<WorkerService>(
-      d->parts, d->store.store_id, d->generator.get(), d->queue.get(),
+      d->parts, StoreIds(*d->control), d->generator.get(), d->queue.get(),
       d->worker_metrics.get());
   int port = 0;
   grpc::ServerBuilder builder;
@@ -186,7 +194,7 @@ absl::Status Start(Daemon* d) {
   FC_ASSIGN_OR_RETURN(d->metrics_port, d->metrics.Serve(d->options.metrics));
   FC_RETURN_IF_ERROR(LoadModel(d));
   FC_RETURN_IF_ERROR(MakeArenas(d));
-  FC_RETURN_IF_ERROR(ConnectStore(d));
+  FC_RETURN_IF_ERROR(ConnectStores(d));
   d->crew = std::make_unique<WorkCrew>(d->options.prefill_threads);
   d->worker_metrics = std::make_unique<WorkerMetrics>(&d->metrics);
   return Serve(d);

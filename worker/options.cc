@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <set>
+
 #include "common/limits.h"
 
 namespace forecache {
@@ -10,7 +12,10 @@ namespace {
 void AddFlags(CLI::App* app, WorkerOptions* o) {
   app->add_option("--model", o->model, "GGUF file of a Llama-family model")
       ->required();
-  app->add_option("--store", o->store, "host:port of a store's gRPC")
+  app->add_option("--store", o->stores,
+                  "host:port of a store's gRPC; several, repeated or with "
+                  "commas, share each context")
+      ->delimiter(',')
       ->required();
   app->add_option("--listen", o->listen,
                   "host:port for gRPC; port 0 takes a free one")
@@ -49,6 +54,19 @@ void AddFlags(CLI::App* app, WorkerOptions* o) {
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
 }
 
+// A group has at most kStoresMax members, each once.
+void CheckStores(const std::vector<std::string>& stores) {
+  const std::set<std::string> different(stores.begin(), stores.end());
+  if (different.size() != stores.size()) {
+    throw CLI::ValidationError("--store", "names a store twice");
+  }
+  if (stores.size() > kStoresMax) {
+    throw CLI::ValidationError(
+        "--store", "names more than " + std::to_string(kStoresMax) +
+                       " stores");
+  }
+}
+
 }  // namespace
 
 bool ParseWorkerOptions(int argc, char** argv, WorkerOptions* options,
@@ -60,6 +78,7 @@ bool ParseWorkerOptions(int argc, char** argv, WorkerOptions* options,
   AddFlags(&app, options);
   try {
     app.parse(argc, argv);
+    CheckStores(options->stores);
   } catch (const CLI::ParseError& error) {
     *exit_code = app.exit(error) == 0 ? 0 : 2;
     return false;

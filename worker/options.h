@@ -3,13 +3,14 @@
 #define FORECACHE_WORKER_OPTIONS_H_
 
 #include <string>
+#include <vector>
 
 namespace forecache {
 
 // Threads: a value.
 struct WorkerOptions {
   std::string model;                          // --model
-  std::string store;                          // --store
+  std::vector<std::string> stores;            // --store
   std::string listen = "127.0.0.1:0";         // --listen
   std::string metrics = "127.0.0.1:0";        // --metrics
   bool insecure_allow_remote = false;         // --insecure-allow-remote

@@ -335,13 +335,20 @@ void Prefetcher::OnBlockFailed(int layer, const wire::FetchEntry& entry,
   ++gate.failed;
 }
 
-// Whether the block is lost for good.
+// Whether the block will not come.
 bool Prefetcher::BlockFailed(int layer, const wire::FetchEntry& entry,
                              const absl::Status& why) {
   if (!*alive_ || absl::IsCancelled(why)) return false;
-  if (!absl::IsDataLoss(why) && !absl::IsNotFound(why)) return false;
-  if (absl::IsDataLoss(why)) ++refused_;
-  cache_->MarkLost(layer, entry);
+  if (absl::IsUnavailable(why) || absl::IsDeadlineExceeded(why)) {
+    // One store of several: it may come back.  Where it is the only one, the
+    // fetch ends with the same error, and with it the session.
+    cache_->Withdraw(layer, entry);
+  } else if (absl::IsDataLoss(why) || absl::IsNotFound(why)) {
+    if (absl::IsDataLoss(why)) ++refused_;
+    cache_->MarkLost(layer, entry);
+  } else {
+    return false;
+  }
   if (options_.late_policy == LatePolicy::kStrict) {
     Fail(Annotate(why, absl::StrCat("layer ", layer, ", KV head ",
                                     entry.kv_head, ", block ", entry.block)));

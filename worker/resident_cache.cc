@@ -142,6 +142,18 @@ void ResidentCache::MarkLost(int layer, const wire::FetchEntry& entry) {
   head.lost.push_back(block);
 }
 
+void ResidentCache::Withdraw(int layer, const wire::FetchEntry& entry) {
+  Layer& at = *layers_[layer];
+  absl::MutexLock lock(&at.mutex);
+  std::erase_if(at.heads[entry.kv_head].pages, [&](const Page& page) {
+    const bool is_it =
+        !page.ready && page.lease.slot == static_cast<int32_t>(entry.slot) &&
+        page.lease.generation == entry.generation;
+    if (is_it) Release(page.lease);
+    return is_it;
+  });
+}
+
 absl::Status ResidentCache::Append(int layer, int position, const float* k,
                                    const float* v) {
   Layer& at = *layers_[layer];

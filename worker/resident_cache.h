@@ -63,6 +63,9 @@ class ResidentCache {
 
   // A block will not come; it is not asked for again.
   void MarkLost(int layer, const wire::FetchEntry& entry);
+  // A block that does not come for now: its store is not there.  Its slot is
+  // free, and it may be asked for again.
+  void Withdraw(int layer, const wire::FetchEntry& entry);
 
   // Appends one token at `position` to the open block of every head; opens
   // one first when position starts a block.  `k` and `v` are

@@ -209,6 +209,9 @@ absl::StatusOr<std::span<const float>> Session::Decode(int32_t token) {
   FC_ASSIGN_OR_RETURN(LayerQkv qkv,
                       parts_.model->Begin({&token, 1}, position));
   tokens_.push_back(token);
+  if (context_tokens() % kSegmentTokens == kBlockTokens) {
+    parts_.control->Extend(opened_.handle, tokens_);
+  }
   std::span<const float> logits;
   for (int layer = 0;; ++layer) {
     FC_ASSIGN_OR_RETURN(std::span<const float> attention,
@@ -345,8 +348,7 @@ absl::Status Session::SealReady() {
     }
     FC_RETURN_IF_ERROR(parts_.control->SealSegment(
         opened_.handle, sealed_segments_,
-        std::span<const int32_t>(tokens_).subspan(end - kSegmentTokens,
-                                                  kSegmentTokens)));
+        std::span<const int32_t>(tokens_).first(end)));
     ++sealed_segments_;
   }
 }

@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kvstore/client/control_client.h"
+#include "kvstore/client/group_control.h"
 #include "worker/model/model_runtime.h"
 #include "worker/prefetcher.h"
 #include "worker/prefill_stream.h"
@@ -30,7 +30,7 @@ namespace forecache {
 // Threads: a value.
 struct WorkerParts {
   ModelRuntime* model = nullptr;
-  ControlClient* control = nullptr;
+  GroupControl* control = nullptr;
   DataPlaneThread* data_plane = nullptr;
   DeviceArena* arena = nullptr;
   DeviceArena* staging = nullptr;

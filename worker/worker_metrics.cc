@@ -6,6 +6,14 @@ namespace {
 constexpr char kBlocksHelp[] =
     "KV blocks of decoded tokens, by what became of them";
 constexpr char kBlocks[] = "forecache_worker_blocks_total";
+constexpr char kEventsHelp[] = "What happened to the worker's stores";
+constexpr char kEvents[] = "forecache_worker_store_events_total";
+
+// A counter that is kept elsewhere.
+void Raise(Counter* counter, uint64_t value) {
+  const double more = static_cast<double>(value) - counter->Value();
+  if (more > 0) counter->Add(more);
+}
 
 }  // namespace
 
@@ -26,6 +34,23 @@ WorkerMetrics::WorkerMetrics(Metrics* m)
       bytes_received_(
           m->AddCounter("forecache_worker_received_bytes_total",
                         "Bytes of K and V received while decoding")),
+      unavailable_(
+          m->AddCounter("forecache_worker_blocks_unavailable_total",
+                        "KV blocks asked for whose store was not there")),
+      probes_partial_(
+          m->AddCounter("forecache_worker_probes_partial_total",
+                        "Probes that went on without one of the stores")),
+      puts_moved_(m->AddCounter("forecache_worker_puts_moved_total",
+                                "Puts that another store took")),
+      stores_lost_(m->AddCounter(kEvents, kEventsHelp, {{"event", "lost"}})),
+      reconnects_(
+          m->AddCounter(kEvents, kEventsHelp, {{"event", "reconnected"}})),
+      sessions_resumed_(
+          m->AddCounter(kEvents, kEventsHelp, {{"event", "session_resumed"}})),
+      sessions_reopened_(
+          m->AddCounter(kEvents, kEventsHelp, {{"event", "session_reopened"}})),
+      seals_skipped_(
+          m->AddCounter(kEvents, kEventsHelp, {{"event", "seal_skipped"}})),
       arena_used_(m->AddGauge("forecache_worker_arena_used_bytes",
                               "Bytes of the arena's slots in use")),
       arena_bytes_(m->AddGauge("forecache_worker_arena_bytes",
@@ -71,6 +96,18 @@ void WorkerMetrics::CountEnd(const absl::Status& status, bool sparse) {
 void WorkerMetrics::SetArena(size_t bytes_in_use, size_t bytes) {
   arena_used_->Set(double(bytes_in_use));
   arena_bytes_->Set(double(bytes));
+}
+
+void WorkerMetrics::SetStores(const StoreGroupCounters& data,
+                              const GroupControlCounters& control) {
+  Raise(unavailable_, data.blocks_unavailable);
+  Raise(probes_partial_, data.probes_partial);
+  Raise(puts_moved_, data.puts_moved);
+  Raise(stores_lost_, data.stores_lost);
+  Raise(reconnects_, control.reconnects);
+  Raise(sessions_resumed_, control.sessions_resumed);
+  Raise(sessions_reopened_, control.sessions_reopened);
+  Raise(seals_skipped_, control.seals_skipped);
 }
 
 void WorkerMetrics::SetWaiting(int requests) { waiting_->Set(requests); }

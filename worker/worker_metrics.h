@@ -4,6 +4,8 @@
 
 #include "absl/status/status.h"
 #include "common/metrics.h"
+#include "kvstore/client/group_control.h"
+#include "kvstore/client/store_group.h"
 #include "proto/worker.pb.h"
 
 namespace forecache {
@@ -17,6 +19,9 @@ class WorkerMetrics {
   void CountEnd(const absl::Status& status, bool sparse);
   void SetArena(size_t bytes_in_use, size_t bytes);
   void SetWaiting(int requests);
+  // What became of the stores since the start of the worker.
+  void SetStores(const StoreGroupCounters& data,
+                 const GroupControlCounters& control);
 
  private:
   Metrics* const metrics_;
@@ -30,6 +35,14 @@ class WorkerMetrics {
   Counter* const refused_;
   Counter* const wrong_;
   Counter* const bytes_received_;
+  Counter* const unavailable_;
+  Counter* const probes_partial_;
+  Counter* const puts_moved_;
+  Counter* const stores_lost_;
+  Counter* const reconnects_;
+  Counter* const sessions_resumed_;
+  Counter* const sessions_reopened_;
+  Counter* const seals_skipped_;
   Gauge* const arena_used_;
   Gauge* const arena_bytes_;
   Gauge* const waiting_;

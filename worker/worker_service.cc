@@ -60,6 +60,8 @@ absl::Status WorkerService::Answer(
       });
   metrics_->SetArena(parts_.arena->slots_in_use() * parts_.arena->slot_bytes(),
                      arena_bytes);
+  metrics_->SetStores(parts_.data_plane->GroupCounters(),
+                      parts_.control->counters());
   if (!status.ok()) return status;
   LogInfo("request", {{"request", request.request_id()},
                       {"mode", v1::Mode_Name(request.mode())},
