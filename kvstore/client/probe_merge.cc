@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "common/check.h"
@@ -20,17 +21,14 @@ float LogAdd(float a, float b) {
   return high + std::log1p(std::exp(std::min(a, b) - high));
 }
 
-}  // namespace
-
-// Written without branches, so that the compiler makes vectors of it: a merge
-// touches every block of the context, at every layer and token.
-void ShiftScores(const uint16_t* in, float shift, int count, uint16_t* out) {
+// Without branches and of a fixed length, so that the compiler makes vectors of
+// it: a merge touches every block of the context, at every layer and token.
+void ShiftLanes(float shift, uint16_t (&lanes)[kSegmentBlocks]) {
   constexpr float kUp = 0x1.0p112f;  // from f16's exponent bias to float's
   constexpr float kDown = 0x1.0p-112f;
-  for (int i = 0; i < count; ++i) {
-    const uint32_t bits = in[i];
-    const float magnitude =
-        std::bit_cast<float>((bits & 0x7FFF) << 13) * kUp;
+  for (uint16_t& lane : lanes) {
+    const uint32_t bits = lane;
+    const float magnitude = std::bit_cast<float>((bits & 0x7FFF) << 13) * kUp;
     const float value =
         std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) |
                              (bits & 0x8000) << 16) +
@@ -40,8 +38,20 @@ void ShiftScores(const uint16_t* in, float shift, int count, uint16_t* out) {
         std::bit_cast<float>(sum & 0x7FFFFFFF) * kDown);
     const uint32_t rounded = (small + 0xFFF + (small >> 13 & 1)) >> 13;
     // -infinity came in as -65536, and what is below f16 ends there too.
-    const uint32_t bounded = std::min<uint32_t>(rounded, 0x7C00);
-    out[i] = static_cast<uint16_t>(bounded | sum >> 31 << 15);
+    const uint32_t bounded = rounded < 0x7C00 ? rounded : 0x7C00;
+    lane = static_cast<uint16_t>(bounded | sum >> 31 << 15);
+  }
+}
+
+}  // namespace
+
+void ShiftScores(float shift, int count, uint16_t* scores) {
+  for (int i = 0; i < count; i += kSegmentBlocks) {
+    const int n = std::min(kSegmentBlocks, count - i);
+    uint16_t lanes[kSegmentBlocks] = {};
+    std::memcpy(lanes, scores + i, n * sizeof(uint16_t));
+    ShiftLanes(shift, lanes);
+    std::memcpy(scores + i, lanes, n * sizeof(uint16_t));
   }
 }
 
@@ -72,7 +82,9 @@ void ProbeMerge::Add(const ProbeResult& part,
 ProbeResult ProbeMerge::Finish() {
   lse_.assign(rows_, kNothing);
   for (const std::vector<float>& part : part_lse_) {
-    for (int row = 0; row < rows_; ++row) lse_[row] = LogAdd(lse_[row], part[row]);
+    for (int row = 0; row < rows_; ++row) {
+      lse_[row] = LogAdd(lse_[row], part[row]);
+    }
   }
   for (size_t p = 0; p < part_lse_.size(); ++p) {
     for (int row = 0; row < rows_; ++row) {
@@ -81,8 +93,7 @@ ProbeResult ProbeMerge::Finish() {
       uint16_t* scores = scores_.data() + size_t(row) * blocks_;
       for (int segment : part_segments_[p]) {
         const int first = segment * kSegmentBlocks;
-        ShiftScores(scores + first, shift,
-                    std::min(kSegmentBlocks, blocks_ - first),
+        ShiftScores(shift, std::min(kSegmentBlocks, blocks_ - first),
                     scores + first);
       }
     }

@@ -38,9 +38,9 @@ class ProbeMerge {
   std::vector<float> lse_;
 };
 
-// out[i] = in[i] + shift in f16, and -infinity stays.  For log-probabilities:
-// REQUIRES: in[i] and shift are at most about 0.
-void ShiftScores(const uint16_t* in, float shift, int count, uint16_t* out);
+// Adds `shift` to f16 scores; -infinity stays.  For log-probabilities:
+// REQUIRES: scores and shift are at most about 0.
+void ShiftScores(float shift, int count, uint16_t* scores);
 
 }  // namespace forecache
 

@@ -130,7 +130,9 @@ absl::Status StoreGroup::Connect(int member, const std::string& address,
 }
 
 void StoreGroup::Drop(int member, const absl::Status& why) {
-  impl_->members[member].connected = false;
+  Impl::Member& at = impl_->members[member];
+  if (at.connected && !at.silent) ++impl_->counters.stores_lost;
+  at.connected = false;
   impl_->sessions->SetAlive(member, false);
   impl_->shared.Drop(member, why);
 }

@@ -61,6 +61,10 @@ class StoreGroup {
                                  std::span<const wire::FetchEntry> entries,
                                  BlockSink* sink, Done done);
 
+  absl::StatusOr<uint64_t> FetchLayers(
+      const SessionHandle& session, std::span<const wire::FetchEntry> entries,
+      BlockSink* sink, Done done);
+
   // Blocks of members that do not answer within kProbeShardWait have no score,
   // like blocks that no store holds.  Fails when no member is up.
   absl::Status Probe(const SessionHandle& session, int layer, int blocks,

@@ -41,12 +41,11 @@ struct StoreGroup::Impl::FetchPart : Part, BlockSink {
   }
   void FailAll(const absl::Status& why) override {
     for (const wire::FetchEntry& entry : entries) {
-      OnBlockFailed(layer, entry, why);
+      OnBlockFailed(entry.layer, entry, why);
     }
   }
 
   BlockSink* sink = nullptr;
-  int layer = 0;
   std::vector<wire::FetchEntry> entries;
 };
 
@@ -137,6 +136,24 @@ absl::StatusOr<uint64_t> StoreGroup::Fetch(
     return impl_->members[0].client->Fetch(session, layer, entries, sink,
                                            std::move(done));
   }
+  if (layer < 0 || layer >= session.geometry.layers) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "layer is ", layer, ", must be below ", session.geometry.layers));
+  }
+  std::vector<wire::FetchEntry> of_layer(entries.begin(), entries.end());
+  for (wire::FetchEntry& entry : of_layer) {
+    entry.layer = static_cast<uint16_t>(layer);
+  }
+  return FetchLayers(session, of_layer, sink, std::move(done));
+}
+
+absl::StatusOr<uint64_t> StoreGroup::FetchLayers(
+    const SessionHandle& session, std::span<const wire::FetchEntry> entries,
+    BlockSink* sink, Done done) {
+  if (members() == 1) {
+    return impl_->members[0].client->FetchLayers(session, entries, sink,
+                                                 std::move(done));
+  }
   if (entries.empty()) return absl::InvalidArgumentError("entries has none");
   std::map<int, std::unique_ptr<Impl::FetchPart>> parts;  // by member
   std::vector<SegmentPlace> places;  // by segment, member -2: not looked up
@@ -166,11 +183,10 @@ absl::StatusOr<uint64_t> StoreGroup::Fetch(
     part->impl = impl_.get();
     part->member = member;
     part->sink = sink;
-    part->layer = layer;
     absl::StatusOr<uint64_t> request = impl_->Unavailable(member);
     if (member >= 0 && impl_->IsUp(member)) {
-      request = impl_->members[member].client->Fetch(
-          handles[member], layer, part->entries, part.get(),
+      request = impl_->members[member].client->FetchLayers(
+          handles[member], part->entries, part.get(),
           [impl = impl_.get(), id, part = part.get()](
               const absl::Status& end) { impl->PartEnded(id, part, end); });
     }

@@ -44,6 +44,34 @@ TEST_F(StoreGroupTest, PutsAreSpreadAndFetchesBringThemAll) {
   EXPECT_EQ(group_->requests_in_flight(), 0);
 }
 
+TEST_F(StoreGroupTest, OneFetchMayBeOfManyLayers) {
+  TestContext context(17, kSegments);
+  const SessionHandle session = Open(context).handle;
+  ASSERT_EQ(PutAll(session, context), absl::OkStatus());
+  std::vector<wire::FetchEntry> entries;
+  for (uint32_t block = 0; block < kBlocks; ++block) {
+    entries.push_back({.block = block, .slot = block});
+    entries.back().layer = block % 2;
+  }
+  struct : KeepingSink {
+    void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
+                 ByteView v) override {
+      EXPECT_EQ(layer, int(entry.block % 2));
+      KeepingSink::OnBlock(layer, entry, k, v);
+    }
+  } sink;
+  ASSERT_EQ(Await([&](StoreGroup::Done done) {
+              return group_->FetchLayers(session, entries, &sink,
+                                         std::move(done))
+                  .status();
+            }),
+            absl::OkStatus());
+  EXPECT_EQ(sink.blocks.size(), kBlocks);
+  for (int block = 0; block < kBlocks; ++block) {
+    ExpectBlock(sink, context, block % 2, 0, block);
+  }
+}
+
 TEST_F(StoreGroupTest, ThePrefixIsTheLeadingRunOfTheUnion) {
   TestContext context(2, kSegments);
   SessionHandle session = Open(context).handle;
@@ -74,7 +102,9 @@ TEST_F(StoreGroupTest, MergedScoresAreThoseOfOneStore) {
   const std::vector<float> q = Query(4);
   const int counts[] = {kBlocks, kBlocks - 5, 20, 3};
   std::vector<Scores> merged;
-  for (int blocks : counts) merged.push_back(Probe(spread, 1, blocks, q, kScale));
+  for (int blocks : counts) {
+    merged.push_back(Probe(spread, 1, blocks, q, kScale));
+  }
   EXPECT_EQ(group_->group_counters().probes_partial, 0u);
   Make(1);
   const SessionHandle whole = OpenAt(0, context)->handle;
@@ -97,8 +127,8 @@ TEST(ProbeMergeTest, ShiftsAsTheSlowWayDoes) {
   for (const float shift : {0.0f, -0.001f, -0.7f, -20.0f, -70000.0f}) {
     std::vector<uint16_t> in, out;
     for (uint32_t bits = 0x8000; bits <= 0xFC00; ++bits) in.push_back(bits);
-    out.resize(in.size());
-    ShiftScores(in.data(), shift, static_cast<int>(in.size()), out.data());
+    out = in;
+    ShiftScores(shift, static_cast<int>(out.size()), out.data());
     for (size_t i = 0; i < in.size(); ++i) {
       ASSERT_EQ(F16ToFloat(out[i]),
                 F16ToFloat(FloatToF16(F16ToFloat(in[i]) + shift)))
