@@ -48,8 +48,9 @@ absl::Status AddRecall(const Options& options, Harness* harness) {
   const std::string text((std::istreambuf_iterator<char>(file)), {});
   auto tokenizer = LoadTokenizer(harness->model());
   if (!tokenizer.ok()) return tokenizer.status();
-  auto model = LoadGgmlModel(
-      {.path = harness->model(), .prefill_threads = 1});
+  auto model = LoadGgmlModel({.path = harness->model(),
+                              .prefill_threads = 1,
+                              .prefill_weights = PrefillWeights::kBf16});
   if (!model.ok()) return model.status();
   std::vector<int32_t> tokens = (*tokenizer)->Encode(text, false);
   const size_t wanted = harness->smoke() ? 512 + kQuerySpan : options.tokens;

@@ -6,6 +6,7 @@
 //
 // Two sources: exact keys (a K plane, 16-bit floats) and key codes (a code
 // plane, 4 bits a channel).  Planes are contiguous: tokens follow each other.
+// kernels/code_scan.h scans many code planes at once, of other kinds too.
 #ifndef FORECACHE_KERNELS_BLOCK_SCORES_H_
 #define FORECACHE_KERNELS_BLOCK_SCORES_H_
 

@@ -8,6 +8,8 @@
 #define FORECACHE_KERNELS_CPU_CODE_DOTS_INL_H_
 #endif
 
+#include <cstring>
+
 #include "hwy/highway.h"
 #include "kernels/block_scores.h"
 #include "kernels/cpu/vector-inl.h"
@@ -27,10 +29,18 @@ inline constexpr int kScanHeadsMax = 4;  // heads of one pass over the codes
 
 using DI = hn::RebindToSigned<DF>;
 using VI = hn::Vec<DI>;
-// A plane is 256 / kLanes vectors of keys; so many are scanned at once.
+// A plane is 256 / kLanes vectors of keys; so many are scanned at once.  With
+// four, GCC's sums no longer stay in AVX-512's 32 registers.
 inline constexpr int kKeyVectors = kCodePlaneTokens / kLanes;
-inline constexpr int kVectorsAtOnce = kRegisters == 32 ? 4 : 2;
+inline constexpr int kVectorsAtOnce = 2;
 inline constexpr int kVectorsOfBlock = kScoreBlockTokens / kLanes;
+
+// Four int8 of a query, for all lanes.
+HWY_INLINE int32_t FourAt(const int8_t* q) {
+  int32_t four;
+  std::memcpy(&four, q, sizeof(four));
+  return four;
+}
 
 // acc + codes times queries: the four bytes of each lane of `first` and
 // `second` meet the four int8 of q_first and q_second.

@@ -1,50 +1,6 @@
 // The walk over a scan's planes, and the way from the dot products of one plane
 // to block maxima and log-sum-exp.  Included once for each instruction set,
 // inside Highway's namespaces.
-#ifndef FORECACHE_KERNELS_CPU_CODE_FOLD_ONCE
-#define FORECACHE_KERNELS_CPU_CODE_FOLD_ONCE
-
-#include <algorithm>
-#include <cmath>
-#include <limits>
-
-#include "kernels/code_scan.h"
-
-namespace forecache {
-
-// A head's sum of exp(logit - top) over the planes so far, in 16 lanes.
-struct ScanSum {
-  alignas(64) float lanes[16] = {};
-  float top = -1e30f;
-
-  float Lse() const {
-    float sum = 0;
-    for (float lane : lanes) sum += lane;
-    return sum > 0 ? top + std::log(sum)
-                   : -std::numeric_limits<float>::infinity();
-  }
-};
-
-// A block whose largest logit is so far below the largest one adds less than
-// 16 exp(-20) = 3e-8 of it to the sum.
-inline constexpr float kLseReach = 20.0f;
-
-// How many planes ahead of the scan memory is asked for.  Planes of a context
-// lie far from each other, where the hardware's own prefetching is of no help.
-inline constexpr int kPlanesAhead = 2;
-
-// Into the second-level cache: so many lines on their way would keep the first
-// level's few miss registers busy, and halve the speed.
-inline void PrefetchPlane(const void* line) { __builtin_prefetch(line, 0, 2); }
-
-inline float* BlockMaxOf(const CodeScan& args, int plane, int head) {
-  return args.block_max + head * args.row_stride +
-         size_t(plane) * kCodePlaneBlocks;
-}
-
-}  // namespace forecache
-#endif  // FORECACHE_KERNELS_CPU_CODE_FOLD_ONCE
-
 #if defined(FORECACHE_KERNELS_CPU_CODE_FOLD_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
 #ifdef FORECACHE_KERNELS_CPU_CODE_FOLD_INL_H_
@@ -53,7 +9,11 @@ inline float* BlockMaxOf(const CodeScan& args, int plane, int head) {
 #define FORECACHE_KERNELS_CPU_CODE_FOLD_INL_H_
 #endif
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/cpu/code_dots-inl.h"
+#include "kernels/cpu/code_scan.h"
 
 HWY_BEFORE_NAMESPACE();
 #if HWY_TARGET == HWY_AVX3_DL
@@ -66,6 +26,8 @@ namespace HWY_NAMESPACE {
 
 // 2^x for x <= 0 and its like.  With AVX-512 to the nearest 32nd of x, within
 // 1.1 %: codes are coarser than that, and the errors of several keys cancel.
+//
+// Threads: safe to call from any thread.
 class CoarseExp2 {
  public:
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL

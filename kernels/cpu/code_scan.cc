@@ -6,7 +6,6 @@
 // codes less their centre 7.5, because the centre's part is computed exactly:
 // sum w code = 7.5 sum w + step (sum quantised code - 7.5 sum quantised).
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/code_plane.h"
 #include "kernels/cpu/code_scan.h"
@@ -107,9 +106,9 @@ HWY_INLINE void PrepareQueries(const CodeScan& args, const std::byte* plane,
 // vectors of keys from vector `first` on.  The cache gets what lies `ahead`
 // bytes behind them.
 template <int kHeads>
-HWY_INLINE void ScanVectors(const uint8_t* HWY_RESTRICT codes, int head_dim,
-                            const int8_t* HWY_RESTRICT quantised, int first,
-                            ptrdiff_t ahead, float* HWY_RESTRICT values) {
+HWY_NOINLINE void ScanVectors(const uint8_t* HWY_RESTRICT codes, int head_dim,
+                              const int8_t* HWY_RESTRICT quantised, int first,
+                              ptrdiff_t ahead, float* HWY_RESTRICT values) {
   const DF df;
   const DI di;
   const VI nibbles = hn::Set(di, 0x0F0F0F0F);
@@ -136,11 +135,11 @@ HWY_INLINE void ScanVectors(const uint8_t* HWY_RESTRICT codes, int head_dim,
     }
 #pragma GCC unroll 4
     for (int h = 0; h < kHeads; ++h) {
-      int32_t q[2];
-      std::memcpy(q, quantised + h * head_dim + c, sizeof(q));
+      const int8_t* q = quantised + h * head_dim + c;
 #pragma GCC unroll 4
       for (int v = 0; v < kVectorsAtOnce; ++v) {
-        acc[h][v] = AddDots(acc[h][v], low[v], high[v], q[0], q[1]);
+        acc[h][v] =
+            AddDots(acc[h][v], low[v], high[v], FourAt(q), FourAt(q + 4));
       }
     }
   }

@@ -11,7 +11,6 @@
 // of them.  The sums of a byte's halves are added in int8, four bytes of a key
 // by one dot product with ones: four instructions for what would take eight.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <memory>
 
@@ -53,32 +52,6 @@ inline RotatedQueries& ThreadRotatedQueries() {
   thread_local const std::unique_ptr<RotatedQueries> queries =
       std::make_unique<RotatedQueries>();
   return *queries;
-}
-
-// Rotates and rounds query `head`.
-inline void RoundQuery(const CodeScan& args, int head,
-                       RotatedQueries* queries) {
-  const int head_dim = args.head_dim;
-  float w[kKernelHeadDimMax];
-  std::copy_n(args.q + size_t(head) * head_dim, head_dim, w);
-  RotateVectors<1>(w, head_dim);
-  float most = 0;
-  for (int c = 0; c < head_dim; c += kRotatedRunChannels) {
-    for (int j = 0; j < 4; ++j) {
-      const float* quad = w + c + j;
-      most = std::max(most, std::abs(quad[0]) + std::abs(quad[4]) +
-                                std::abs(quad[8]) + std::abs(quad[12]));
-    }
-  }
-  const float factor = most > 0 ? kQuadMagnitude / most : 0.0f;
-  int32_t sum = 0;
-  for (int c = 0; c < head_dim; ++c) {
-    const int rounded = static_cast<int>(std::nearbyint(w[c] * factor));
-    queries->quantised[head][c] = static_cast<int8_t>(rounded);
-    sum += rounded;
-  }
-  queries->sum[head] = sum;
-  queries->step[head] = most / kQuadMagnitude * args.scale;
 }
 
 }  // namespace forecache
@@ -138,14 +111,14 @@ HWY_INLINE void MakeSums(int head_dim, int head, RotatedQueries* queries) {
   }
 }
 
-// values[h][t] = norm * (levels of token t . quantised query), for the four
-// blocks from `first` on.
+// values[h][t] = norm * (levels of token t . quantised query), for
+// kVectorsAtOnce blocks from `first` on.
 template <int kHeads>
-HWY_INLINE void ScanBlocks(const std::byte* plane, int head_dim,
-                           const RotatedQueries& queries, int first_head,
-                           int first, ptrdiff_t ahead,
-                           float* HWY_RESTRICT values) {
-  constexpr int kBlocks = 4;
+HWY_NOINLINE void ScanBlocks(const std::byte* plane, int head_dim,
+                             const RotatedQueries& queries, int first_head,
+                             int first, ptrdiff_t ahead,
+                             float* HWY_RESTRICT values) {
+  constexpr int kBlocks = kVectorsAtOnce;
   const DF df;
   const int runs = head_dim / kRotatedRunChannels;
   const uint8_t* codes = RotatedPlaneCodes(plane, head_dim) +
@@ -204,7 +177,7 @@ template <int kHeads>
 HWY_INLINE void ScanKeys(const std::byte* plane, int head_dim,
                          const RotatedQueries& queries, int first_head,
                          ptrdiff_t ahead, float* HWY_RESTRICT values) {
-  for (int b = 0; b < kCodePlaneBlocks; b += 4) {
+  for (int b = 0; b < kCodePlaneBlocks; b += kVectorsAtOnce) {
     ScanBlocks<kHeads>(plane, head_dim, queries, first_head, b, ahead, values);
   }
 }
@@ -215,10 +188,10 @@ HWY_INLINE void MakeSums(int, int, RotatedQueries*) {}
 
 // As above, by products: sum q level = 2 sum q code - 3 sum q.
 template <int kHeads>
-HWY_INLINE void ScanVectors(const std::byte* plane, int head_dim,
-                            const RotatedQueries& queries, int first_head,
-                            int first, ptrdiff_t ahead,
-                            float* HWY_RESTRICT values) {
+HWY_NOINLINE void ScanVectors(const std::byte* plane, int head_dim,
+                              const RotatedQueries& queries, int first_head,
+                              int first, ptrdiff_t ahead,
+                              float* HWY_RESTRICT values) {
   const DF df;
   const DI di;
   const VI ones = hn::Set(di, 0x03030303);
@@ -311,6 +284,52 @@ HWY_INLINE void MeanLogits(const CodeScan& args, const float* mean,
   for (int h = 0; h < kHeads; ++h) logits[h] = args.scale * dots[h];
 }
 
+// Rounds the rotated query w of `head`.
+HWY_INLINE void RoundQuery(const float* HWY_RESTRICT w, int head,
+                           const CodeScan& args, RotatedQueries* queries) {
+  const DF df;
+  const DI di;
+  const hn::Rebind<int8_t, DF> di8;
+  const hn::Full128<float> d4;
+  auto most = hn::Zero(d4);  // lane j: of the channels of byte j
+  for (int c = 0; c < args.head_dim; c += kRotatedRunChannels) {
+    auto quad = hn::Abs(hn::Load(d4, w + c));
+    for (int f = 4; f < kRotatedRunChannels; f += 4) {
+      quad = hn::Add(quad, hn::Abs(hn::Load(d4, w + c + f)));
+    }
+    most = hn::Max(most, quad);
+  }
+  const float largest = hn::GetLane(hn::MaxOfLanes(d4, most));
+  const VF factor =
+      hn::Set(df, largest > 0 ? kQuadMagnitude / largest : 0.0f);
+  VI sum = hn::Zero(di);
+  for (int c = 0; c < args.head_dim; c += kLanes) {
+    const VI whole = hn::NearestInt(hn::Mul(hn::Load(df, w + c), factor));
+    sum = hn::Add(sum, whole);
+    hn::StoreU(hn::DemoteTo(di8, whole), di8, queries->quantised[head] + c);
+  }
+  queries->sum[head] = hn::GetLane(hn::SumOfLanes(di, sum));
+  queries->step[head] = largest / kQuadMagnitude * args.scale;
+}
+
+// Makes the queries of up to four heads ready: rotates them side by side.
+void MakeQueries(const CodeScan& args, int first_head, int heads,
+                 RotatedQueries* queries) {
+  const int head_dim = args.head_dim;
+  alignas(64) float x[kScanHeadsMax * kKernelHeadDimMax] = {};
+  for (int h = 0; h < heads; ++h) {
+    const float* q = args.q + size_t(first_head + h) * head_dim;
+    for (int c = 0; c < head_dim; ++c) x[c * kScanHeadsMax + h] = q[c];
+  }
+  RotateVectors<kScanHeadsMax>(x, head_dim);
+  alignas(64) float w[kKernelHeadDimMax];
+  for (int h = 0; h < heads; ++h) {
+    for (int c = 0; c < head_dim; ++c) w[c] = x[c * kScanHeadsMax + h];
+    RoundQuery(w, first_head + h, args, queries);
+    MakeSums(head_dim, first_head + h, queries);
+  }
+}
+
 struct PlaneScanRotated {
   template <int kHeads>
   HWY_INLINE void Heads(int plane, int first_head, ptrdiff_t ahead,
@@ -336,9 +355,8 @@ struct PlaneScanRotated {
 
 void ScanRotated(const CodeScan& args) {
   RotatedQueries& queries = ThreadRotatedQueries();
-  for (int g = 0; g < args.group; ++g) {
-    RoundQuery(args, g, &queries);
-    MakeSums(args.head_dim, g, &queries);
+  for (int h = 0; h < args.group; h += kScanHeadsMax) {
+    MakeQueries(args, h, std::min(kScanHeadsMax, args.group - h), &queries);
   }
   ScanPlanes(args, PlaneScanRotated{args, queries},
              4 * size_t(args.head_dim) + 2 * kCodePlaneTokens);

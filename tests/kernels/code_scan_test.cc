@@ -249,7 +249,8 @@ TEST_P(CodeKindTest, EqualKeysAreTheirMean) {
   std::vector<float> decoded(keys.size());
   for (const std::string& isa : KernelIsasForTest()) {
     ScopedIsa limit(isa);
-    const AlignedBytes plane = MakeAligned(CodePlaneBytes(GetParam(), kHeadDim));
+    const AlignedBytes plane =
+        MakeAligned(CodePlaneBytes(GetParam(), kHeadDim));
     EncodeCodePlane(GetParam(), from, kF16, kHeadDim, plane.get());
     DecodeCodePlane(GetParam(), plane.get(), kHeadDim, decoded.data());
     for (size_t i = 0; i < keys.size(); ++i) {
