@@ -164,12 +164,12 @@ TEST_F(StoreTest, DamagedSegmentComesBackByAnotherSession) {
   std::vector<std::byte> payload(kPushBytesMax);
   SessionSnapshot snapshot = *store_->Snapshot(reader.id);
   PackedPush push = store_->Gather(
-      snapshot, 0, AllEntries(kTestGeometry, 4), &gatherer, payload);
+      snapshot, AllEntries(kTestGeometry, 4), &gatherer, payload);
   EXPECT_EQ(push.lost, 1);
   EXPECT_EQ(push.blocks, 7);
   EXPECT_EQ(Cached(context), 0);
   // Sessions that hold it go on; its damaged block never comes.
-  push = store_->Gather(snapshot, 0, AllEntries(kTestGeometry, 4), &gatherer,
+  push = store_->Gather(snapshot, AllEntries(kTestGeometry, 4), &gatherer,
                         payload);
   EXPECT_EQ(push.lost, 1);
   EXPECT_EQ(store_->metrics().segments_dropped->Value(), 1);
@@ -198,9 +198,11 @@ TEST_F(StoreTest, ThreadsShareIt) {
               << status;
           if (!status.ok()) break;
         }
+        auto entries = AllEntries(kTestGeometry, 32);
+        for (wire::FetchEntry& entry : entries) entry.layer = 1;
         PackedPush push =
-            store_->Gather(*store_->Snapshot(session.id), 1,
-                           AllEntries(kTestGeometry, 32), &gatherer, payload);
+            store_->Gather(*store_->Snapshot(session.id), entries, &gatherer,
+                           payload);
         ASSERT_EQ(push.lost, 0);
         store_->CloseSession(session.id);
       }
