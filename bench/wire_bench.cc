@@ -49,6 +49,11 @@ void Progress(const std::string& what) {
   std::fprintf(stderr, "wire: %s\n", what.c_str());
 }
 
+// Whether --filter leaves a group of figures in.
+bool Wants(const std::string& name, const std::string& filter) {
+  return name.find(filter) != std::string::npos;
+}
+
 // The token rounds of one path.
 struct PathRounds {
   std::string figure;
@@ -60,8 +65,9 @@ struct PathRounds {
 // Threads: one thread.
 class LocalCases {
  public:
-  LocalCases(const WireSizes& sizes, bool smoke, WireReport* report)
-      : sizes_(sizes), smoke_(smoke), report_(report) {}
+  LocalCases(const WireSizes& sizes, bool smoke, const std::string& filter,
+             WireReport* report)
+      : sizes_(sizes), smoke_(smoke), filter_(filter), report_(report) {}
 
   // One store serves most cases, two of their own the tokens of two stores.
   absl::Status Prepare(const std::string& one,
@@ -79,6 +85,7 @@ class LocalCases {
 
   const WireSizes sizes_;
   const bool smoke_;
+  const std::string filter_;
   WireReport* const report_;
   bool has_perftest_ = true;
   WireContexts contexts_;      // at one store
@@ -129,6 +136,7 @@ absl::Status LocalCases::Prepare(const std::string& one,
   }
   FC_ASSIGN_OR_RETURN(contexts_,
                       FillContexts(sizes_, paths_.back().worker.get()));
+  if (!Wants("token", filter_)) return absl::OkStatus();
   FC_RETURN_IF_ERROR(PrepareTokens(paths_, contexts_, "1_store"));
   // Only the worker that put a context into two stores knows where it lies.
   Progress("filling two stores");
@@ -153,13 +161,20 @@ absl::Status LocalCases::RepeatBounds() {
 }
 
 absl::Status LocalCases::Repeat() {
+  constexpr struct {
+    const char* name;
+    decltype(&MeasureGathers) measure;
+  } kCases[] = {{"gather", &MeasureGathers},
+                {"fetch", &MeasureFetchRates},
+                {"probe", &MeasureProbes},
+                {"correct", &MeasureCorrections}};
   for (const WirePath& path : paths_) {
-    FC_RETURN_IF_ERROR(MeasureGathers(path, contexts_, sizes_, report_));
-    FC_RETURN_IF_ERROR(MeasureFetchRates(path, contexts_, sizes_, report_));
-    FC_RETURN_IF_ERROR(MeasureProbes(path, contexts_, sizes_, report_));
-    FC_RETURN_IF_ERROR(MeasureCorrections(path, contexts_, sizes_, report_));
+    for (const auto& one : kCases) {
+      if (!Wants(one.name, filter_)) continue;
+      FC_RETURN_IF_ERROR(one.measure(path, contexts_, sizes_, report_));
+    }
   }
-  FC_RETURN_IF_ERROR(RepeatBounds());
+  if (Wants("perftest", filter_)) FC_RETURN_IF_ERROR(RepeatBounds());
   for (const PathRounds& one : rounds_) {
     FC_RETURN_IF_ERROR(MeasureTokens(one.figure, one.rounds.get(),
                                      sizes_.tokens, report_));
@@ -168,7 +183,7 @@ absl::Status LocalCases::Repeat() {
 }
 
 absl::Status MeasureLocal(const Harness& harness, const std::string& bin_dir,
-                          WireReport* report) {
+                          const std::string& filter, WireReport* report) {
   demo::Processes processes;
   std::vector<demo::Daemon> stores;
   for (int store = 0; store < kStores; ++store) {
@@ -180,7 +195,8 @@ absl::Status MeasureLocal(const Harness& harness, const std::string& bin_dir,
     stores.push_back(*std::move(daemon));
   }
   PinToCore(kWorkerCore);
-  LocalCases cases(WireSizesFor(harness.smoke()), harness.smoke(), report);
+  LocalCases cases(WireSizesFor(harness.smoke()), harness.smoke(), filter,
+                   report);
   FC_RETURN_IF_ERROR(
       cases.Prepare(stores[0].grpc, {stores[1].grpc, stores[2].grpc}));
   for (int repeat = 0; repeat < harness.repeats(); ++repeat) {
@@ -197,9 +213,14 @@ absl::Status MeasureLocal(const Harness& harness, const std::string& bin_dir,
 
 absl::Status Measure(Harness& harness, const std::string& bin_dir,
                      WireReport* report) {
-  FC_RETURN_IF_ERROR(MeasureLocal(harness, bin_dir, report));
-  Progress("scans");
-  MeasureScans(&harness, report);
+  const std::string filter =
+      harness.flags().get_option("--filter")->as<std::string>();
+  FC_RETURN_IF_ERROR(MeasureLocal(harness, bin_dir, filter, report));
+  if (Wants("scan", filter)) {
+    Progress("scans");
+    MeasureScans(&harness, report);
+  }
+  if (!Wants("scaling", filter)) return absl::OkStatus();
   Progress("two stores behind links of their own");
   return MeasureScaling({bin_dir, harness.smoke(), harness.repeats()}, report);
 }
@@ -224,8 +245,8 @@ absl::Status Run(Harness& harness, const std::string& bin_dir,
                                     StoreCore(0), ", second store ",
                                     StoreCore(1)));
   report.Note("token rounds",
-              "32 layers; a context has 8 up to 32k and 2 up to 128k, used by "
-              "turns; 128 blocks of a KV head are resident");
+              "32 layers, 4 under way; a context has 8 up to 32k and 2 up to "
+              "128k, used by turns; 128 blocks of a KV head are resident");
   FC_RETURN_IF_ERROR(Measure(harness, bin_dir, &report));
   const double load_after = LoadAverage();
   std::printf("wire on %s; load average %.2f before, %.2f after; %d repeats",

@@ -21,11 +21,13 @@ struct TokenCost {
   uint64_t bytes = 0;     // headers and payloads, both ways
   uint64_t messages = 0;  // both ways
   uint64_t misses = 0;    // blocks fetched
+  uint64_t partial = 0;   // probes that lack a store's part
 };
 
-// Rounds of a model of 32 layers.  Where a context has fewer, its layers are
-// used by turns: what is scanned and fetched is the same amount, of fewer
-// bytes.  The queries drift from token to token, so that the choice does.
+// Rounds of a model of 32 layers, of which four are asked for at any time.
+// Where a context has fewer, its layers are used by turns: what is scanned and
+// fetched is the same amount, of fewer bytes.  The queries drift from token to
+// token, so that the choice does.
 //
 // Threads: the worker's.
 // Lifetime: worker and context outlive it.
@@ -44,7 +46,8 @@ class TokenRounds {
   };
 
   void Drift();
-  absl::Status Probe(int layer);
+  // The next layer, if there is one.
+  void Probe();
   void Choose(int layer, const ProbeResult& result);
   void ChooseHead(const ProbeResult& result, int kv_head, Layer* layer,
                   std::vector<wire::FetchEntry>* missing);
@@ -56,11 +59,13 @@ class TokenRounds {
   std::vector<Layer> layers_;
   std::vector<uint32_t> ranking_;
   uint32_t next_slot_ = 0;
+  int next_layer_ = 0;  // to be probed
   int under_way_ = 0;
   TokenCost cost_;
 };
 
-// One repeat of token_ms, token_mib, token_messages and token_misses; the
+// One repeat of token_ms, token_mib, token_messages, token_misses and
+// token_partial_probes; the
 // rounds go on where the last repeat left off.
 absl::Status MeasureTokens(const std::string& figure, TokenRounds* rounds,
                            int tokens, WireReport* report);
