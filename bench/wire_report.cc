@@ -4,6 +4,9 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+
 namespace forecache {
 
 BenchFigure* WireReport::Figure(const std::string& path) {
@@ -106,12 +109,16 @@ nlohmann::json WireReport::Json() const {
   nlohmann::json root;
   root["notes"] = notes_;
   for (const Row& row : Rows()) {
-    nlohmann::json& place = root[nlohmann::json::json_pointer("/" + row.path)];
-    place["best"] = row.best;
-    place["median"] = row.median;
-    place["unit"] = row.unit;
+    // Not by a JSON pointer, which takes "4" for a place in a list.
+    nlohmann::json* place = &root;
+    for (const absl::string_view key : absl::StrSplit(row.path, '/')) {
+      place = &(*place)[std::string(key)];
+    }
+    (*place)["best"] = row.best;
+    (*place)["median"] = row.median;
+    (*place)["unit"] = row.unit;
     const auto goal = goals_.find(row.path);
-    if (goal != goals_.end()) place["goal"] = goal->second;
+    if (goal != goals_.end()) (*place)["goal"] = goal->second;
   }
   return root;
 }
