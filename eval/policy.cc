@@ -11,6 +11,16 @@
 namespace forecache::eval {
 namespace {
 
+absl::StatusOr<double> Share(const std::string& text,
+                             const std::string& policy) {
+  double share = 0;
+  if (!absl::SimpleAtod(text, &share) || !(share >= 0 && share <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--policy: '", policy, "': '", text, "' is not a number in 0..1"));
+  }
+  return share;
+}
+
 absl::StatusOr<int> Number(const std::string& text, int least, int most,
                            const std::string& policy) {
   int number = 0;
@@ -22,16 +32,40 @@ absl::StatusOr<int> Number(const std::string& text, int least, int most,
   return number;
 }
 
+// [N][@FLOOR]
+absl::Status ParseCorrection(const std::string& text, Policy* policy) {
+  const std::vector<std::string> parts = absl::StrSplit(text, '@');
+  policy->corrects = true;
+  if (!parts[0].empty()) {
+    FC_ASSIGN_OR_RETURN(
+        policy->corrected,
+        Number(parts[0], 0, kContextBlocksMax, policy->name));
+  }
+  if (parts.size() == 2) {
+    FC_ASSIGN_OR_RETURN(policy->correction_floor,
+                        Share(parts[1], policy->name));
+  }
+  return parts.size() <= 2 ? absl::OkStatus()
+                           : absl::InvalidArgumentError(absl::StrCat(
+                                 "--policy: '", policy->name,
+                                 "': two floors of a correction"));
+}
+
 }  // namespace
 
 absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
   const std::vector<std::string> parts = absl::StrSplit(text, '+');
   const std::vector<std::string> head = absl::StrSplit(parts[0], '/');
-  Policy policy{.name = text, .predictor = head[0]};
+  const std::vector<std::string> name = absl::StrSplit(head[0], ':');
+  Policy policy{.name = text, .predictor = name[0]};
   policy.is_default = text == "default";
-  if (head[0].empty() || head.size() > 2) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--policy: '", text, "' is not NAME[/EVERY][+c[N]][+tail]"));
+  if (name[0].empty() || name.size() > 2 || head.size() > 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--policy: '", text, "' is not ",
+                     "NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+tail]"));
+  }
+  if (name.size() == 2) {
+    FC_ASSIGN_OR_RETURN(policy.alpha, Share(name[1], text));
   }
   if (head.size() == 2) {
     FC_ASSIGN_OR_RETURN(policy.probe_every,
@@ -41,12 +75,7 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
     if (parts[i] == "tail") {
       policy.tail = true;
     } else if (parts[i][0] == 'c') {
-      policy.corrects = true;
-      if (parts[i].size() > 1) {
-        FC_ASSIGN_OR_RETURN(
-            policy.corrected,
-            Number(parts[i].substr(1), 0, kContextBlocksMax, text));
-      }
+      FC_RETURN_IF_ERROR(ParseCorrection(parts[i].substr(1), &policy));
     } else {
       return absl::InvalidArgumentError(
           absl::StrCat("--policy: '", text, "': '+", parts[i],
@@ -59,7 +88,9 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
 void Policy::Describe(v1::GenerateRequest* request) const {
   if (is_default) return;
   request->set_predictor(predictor);
+  request->set_ema_alpha(static_cast<float>(alpha));
   request->set_probe_every(probe_every);
+  request->set_correction_floor(correction_floor);
   request->set_no_tail(!tail);
   if (!corrects) request->set_corrected_blocks(0);
   if (corrected.has_value()) request->set_corrected_blocks(*corrected);

@@ -10,21 +10,25 @@
 
 namespace forecache::eval {
 
-// NAME[/EVERY][+c[N]][+tail]
+// NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+tail]
 //
 //   NAME    a predictor, "oracle", or "default": what the worker does when
 //           nothing is asked for (it takes no modifiers)
+//   :ALPHA  the weight of the newest row, where the predictor has one
 //   /EVERY  probes every so many tokens; between, only what was attended is
 //           observed
-//   +c      the default share of the chosen blocks is corrected; +cN: N blocks
+//   +c      the default share of the chosen blocks is corrected; +cN: N blocks;
+//           @FLOOR: only those of that estimated probability or more
 //   +tail   what is not resident weighs in by its means
 struct Policy {
   std::string name;  // as given
   std::string predictor;
   bool is_default = false;
+  double alpha = 0;  // 0: the worker's
   int probe_every = 1;
   bool corrects = false;
   std::optional<int> corrected;  // with `corrects`; none: the default share
+  double correction_floor = 0;
   bool tail = false;
 
   void Describe(v1::GenerateRequest* request) const;

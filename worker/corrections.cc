@@ -5,17 +5,13 @@
 
 #include "common/limits.h"
 #include "common/status.h"
-#include "predictor/selection.h"
 #include "worker/model/model_runtime.h"
 #include "worker/prefetcher.h"
 
 namespace forecache {
 
-int Prefetcher::CorrectedBlocks(int layer) const {
-  // No query is estimated for the first layers.
-  if (layer < kQueryAheadLayers && !options_.oracle) return 0;
-  if (options_.no_prefetch) return 0;
-  return options_.budget.corrected;
+int Prefetcher::CorrectedBlocks() const {
+  return options_.no_prefetch ? 0 : options_.budget.corrected;
 }
 
 void Prefetcher::Correct(int layer, int position,
@@ -27,101 +23,80 @@ void Prefetcher::Correct(int layer, int position,
     gate.correcting = true;
   }
   data_plane_->Post([this, alive = alive_, advanced] {
-    if (*alive) StartCorrection(advanced);
+    if (*alive) StartCorrection(*advanced);
   });
 }
 
-void Prefetcher::StartCorrection(std::shared_ptr<Advanced> advanced) {
-  const int stored = advanced->local.first_block;
-  if (stored == 0) {  // all there is, is here
-    EndCorrection(advanced->layer);
-    return;
-  }
-  const absl::Status sent = data_plane_->client()->Probe(
-      session_, advanced->layer, stored, scale_, advanced->query,
-      [this, alive = alive_,
-       advanced](const absl::StatusOr<ProbeResult>& result) {
-        if (!*alive) return;
-        if (!result.ok()) {
-          Fail(Annotate(result.status(), "correction"));
-          return;
-        }
-        OnCorrection(*advanced, *result);
-      });
-  if (!sent.ok()) Fail(Annotate(sent, "correction"));
-}
-
-void Prefetcher::OnCorrection(const Advanced& advanced,
-                              const ProbeResult& probe) {
+void Prefetcher::StartCorrection(const Advanced& advanced) {
   const int layer = advanced.layer;
-  CountProbe(probe);
   Gate& gate = *gates_[layer];
   {
     // Too late, or before the bulk was chosen: then there is nothing to mend.
+    // Nor is there when all there is, is here.
     absl::MutexLock lock(&gate.mutex);
-    if (!gate.Chosen()) {
+    if (!gate.Chosen() || advanced.local.first_block == 0) {
       gate.correcting = false;
       return;
     }
   }
-  std::vector<wire::FetchEntry> missing;
-  for (int head = 0; head < session_.geometry.kv_heads; ++head) {
-    BuildRow(advanced, &probe, head);
-    ChooseCorrections(advanced, head);
-    const absl::Status status = cache_->Extend(layer, head, wanted_, &missing);
-    if (!status.ok()) {
-      Fail(status);
-      return;
-    }
-  }
-  if (missing.empty()) {
-    EndCorrection(layer);
-    return;
-  }
-  corrected_ += missing.size();
-  absl::StatusOr<uint64_t> request = data_plane_->client()->Fetch(
-      session_, layer, missing, &correction_sink_,
+  const absl::Status offered = OfferSlots(advanced);
+  if (!offered.ok()) return Fail(offered);
+  const Budget& budget = options_.budget;
+  const int stored = advanced.local.first_block;
+  const int end = std::clamp(
+      advanced.position / kBlockTokens - budget.recent, 0, stored);
+  const CorrectRequest request{.layer = layer,
+                               .blocks = stored,
+                               .scale = scale_,
+                               .q = advanced.query,
+                               .local_lse = advanced.local.lse,
+                               .first = std::min(budget.sinks, end),
+                               .end = end,
+                               .threshold = budget.correction_floor,
+                               .resident = residency_,
+                               .slot_count = slot_counts_,
+                               .slots = offered_};
+  const absl::StatusOr<uint64_t> sent = data_plane_->client()->Correct(
+      session_, request, &correction_sink_,
       [this, alive = alive_, layer](const absl::Status& end) {
         if (!*alive) return;
         if (!end.ok() && !absl::IsDataLoss(end) && !absl::IsNotFound(end)) {
-          Fail(Annotate(end, "correction"));
-          return;
+          return Fail(Annotate(end, "correction"));
         }
         EndCorrection(layer);
       });
-  if (!request.ok()) {
-    Fail(Annotate(request.status(), "correction"));
-    return;
-  }
-  Remember(*request);
+  if (sent.ok()) return Remember(*sent);
+  TakeBackOffered(layer);
+  Fail(Annotate(sent.status(), "correction"));
 }
 
-// The best blocks for the estimated query that are not held, into wanted_.
-void Prefetcher::ChooseCorrections(const Advanced& advanced, int kv_head) {
-  const Budget& budget = options_.budget;
-  const int now = advanced.position / kBlockTokens;
-  const int end = std::max(
-      std::min(now - budget.recent, advanced.local.first_block), 0);
-  const int first = std::min(budget.sinks, end);
-  const int blocks = advanced.local.first_block + advanced.local.blocks;
-  means_.resize(end - first);
-  MeanOverGroup({.probabilities = row_, .blocks = blocks},
-                session_.geometry.group, first, end - first, means_.data());
-  cache_->HeldBlocks(advanced.layer, kv_head, &resident_);
-  for (int32_t block : resident_) {
-    if (block >= first && block < end) means_[block - first] = -1;
+// What is held and where more may go, into residency_, slot_counts_ and
+// offered_.
+absl::Status Prefetcher::OfferSlots(const Advanced& advanced) {
+  const int layer = advanced.layer;
+  const int kv_heads = session_.geometry.kv_heads;
+  const int stored = advanced.local.first_block;
+  const size_t words = wire::ResidentWords(stored);
+  residency_.assign(kv_heads * words, 0);
+  slot_counts_.assign(kv_heads, CorrectedBlocks());
+  offered_.clear();
+  for (int head = 0; head < kv_heads; ++head) {
+    cache_->HeldBlocks(layer, head, &resident_);
+    for (const int32_t block : resident_) {
+      if (block >= stored) continue;
+      residency_[head * words + block / 64] |= uint64_t{1} << (block % 64);
+    }
+    FC_RETURN_IF_ERROR(
+        cache_->Offer(layer, head, CorrectedBlocks(), &offered_));
   }
-  wanted_.clear();
-  for (int block = first; block < end; ++block) {
-    if (means_[block - first] > 0) wanted_.push_back(block);
+  return absl::OkStatus();
+}
+
+void Prefetcher::TakeBackOffered(int layer) {
+  for (size_t i = 0; i < offered_.size(); ++i) {
+    const int head = static_cast<int>(i) / CorrectedBlocks();
+    cache_->TakeBack(layer, head, offered_[i]);
   }
-  const size_t count = std::min<size_t>(
-      wanted_.size(), CorrectedBlocks(advanced.layer));
-  std::partial_sort(wanted_.begin(), wanted_.begin() + count, wanted_.end(),
-                    [&](int32_t a, int32_t b) {
-                      return means_[a - first] > means_[b - first];
-                    });
-  wanted_.resize(count);
 }
 
 void Prefetcher::EndCorrection(int layer) {
@@ -133,13 +108,24 @@ void Prefetcher::EndCorrection(int layer) {
 void Prefetcher::CorrectionSink::OnBlock(int layer,
                                          const wire::PushEntry& entry,
                                          ByteView k, ByteView v) {
-  if (*owner_->alive_) owner_->cache_->Fill(layer, entry, k, v);
+  if (!*owner_->alive_) return;
+  if (owner_->cache_->FillOffered(layer, entry, k, v)) ++owner_->corrected_;
 }
 
-void Prefetcher::CorrectionSink::OnBlockFailed(int layer,
-                                               const wire::FetchEntry& entry,
-                                               const absl::Status& why) {
-  owner_->BlockFailed(layer, entry, why);
+void Prefetcher::CorrectionSink::OnSlotReturned(int layer, int kv_head,
+                                                const wire::OfferedSlot& slot,
+                                                const absl::Status& why) {
+  owner_->cache_->TakeBack(layer, kv_head, slot);
+  if (why.ok() || !*owner_->alive_ || absl::IsCancelled(why)) return;
+  if (absl::IsDataLoss(why)) ++owner_->refused_;
+  if (owner_->options_.late_policy == LatePolicy::kStrict) {
+    owner_->Fail(Annotate(why, absl::StrCat("layer ", layer, ", KV head ",
+                                            kv_head, ", correction")));
+  }
+}
+
+void Prefetcher::CorrectionSink::OnCorrected(const CorrectResult& result) {
+  if (*owner_->alive_) owner_->CountProbe(result.blocks);
 }
 
 }  // namespace forecache

@@ -45,6 +45,9 @@ struct Budget {
   // with an estimate of the very token's query; the others are chosen one
   // token ahead.
   int corrected = 0;
+  // The least probability that is worth a correction: the mean over a KV
+  // head's query heads of each one's largest in the block.
+  float correction_floor = 0;
 };
 
 struct PrefetchOptions {
@@ -112,8 +115,8 @@ class Prefetcher : public BlockSink {
   // `local` is about the tokens before.  AwaitLayer waits for them too.
   void Correct(int layer, int position, std::span<const float> query,
                LocalScores local);
-  // How many blocks of the layer corrections choose.
-  int CorrectedBlocks(int layer) const;
+  // How many blocks of each (layer, KV head) corrections choose.
+  int CorrectedBlocks() const;
 
   // After the prefill: waits until the first blocks of every layer are there.
   // They are a load, not a prediction: nothing is counted.
@@ -166,28 +169,29 @@ class Prefetcher : public BlockSink {
                                                 std::span<const float> query,
                                                 LocalScores local);
 
-  // Takes the blocks of corrections: they are counted apart.
-  class CorrectionSink : public BlockSink {
+  // Takes what corrections bring: it is counted apart.
+  class CorrectionSink : public CorrectSink {
    public:
     explicit CorrectionSink(Prefetcher* owner) : owner_(owner) {}
     void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
                  ByteView v) override;
-    void OnBlockFailed(int layer, const wire::FetchEntry& entry,
-                       const absl::Status& why) override;
+    void OnSlotReturned(int layer, int kv_head, const wire::OfferedSlot& slot,
+                        const absl::Status& why) override;
+    void OnCorrected(const CorrectResult& result) override;
 
    private:
     Prefetcher* const owner_;
   };
 
   // All on the data-plane thread.
-  void StartCorrection(std::shared_ptr<Advanced> advanced);
-  void OnCorrection(const Advanced& advanced, const ProbeResult& probe);
-  void ChooseCorrections(const Advanced& advanced, int kv_head);
+  void StartCorrection(const Advanced& advanced);
+  absl::Status OfferSlots(const Advanced& advanced);
+  void TakeBackOffered(int layer);
   void EndCorrection(int layer);
   bool BlockFailed(int layer, const wire::FetchEntry& entry,
                    const absl::Status& why);
   void StartProbe(std::shared_ptr<Advanced> advanced);
-  void CountProbe(const ProbeResult& probe);
+  void CountProbe(int blocks);
   void OnProbe(const Advanced& advanced, const ProbeResult* probe);
   void BuildRow(const Advanced& advanced, const ProbeResult* probe,
                 int kv_head);
@@ -225,11 +229,14 @@ class Prefetcher : public BlockSink {
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   // Scratch of the data-plane thread.
   std::vector<float> row_;
-  std::vector<float> means_;
   std::vector<BlockChoice> choices_;
   std::vector<int32_t> wanted_;
   std::vector<int32_t> resident_;
   std::vector<uint64_t> fetches_;  // the ones sent, for Cancel
+  // Of the correction that is being asked for: see CorrectRequest.
+  std::vector<uint64_t> residency_;
+  std::vector<uint32_t> slot_counts_;
+  std::vector<wire::OfferedSlot> offered_;
 };
 
 }  // namespace forecache

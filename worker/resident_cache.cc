@@ -22,6 +22,7 @@ ResidentCache::~ResidentCache() {
     absl::MutexLock lock(&layer->mutex);
     for (Head& head : layer->heads) {
       for (const Page& page : head.pages) Release(page.lease);
+      for (const SlotLease& lease : head.offered) Release(lease);
       if (head.open.lease.slot >= 0) Release(head.open.lease);
     }
   }
@@ -73,18 +74,56 @@ absl::Status ResidentCache::Retarget(int layer, int kv_head,
   return absl::OkStatus();
 }
 
-absl::Status ResidentCache::Extend(int layer, int kv_head,
-                                   std::span<const int32_t> blocks,
-                                   std::vector<wire::FetchEntry>* missing) {
+absl::Status ResidentCache::Offer(int layer, int kv_head, int count,
+                                  std::vector<wire::OfferedSlot>* slots) {
   Layer& at = *layers_[layer];
   absl::MutexLock lock(&at.mutex);
   Head& head = at.heads[kv_head];
-  const size_t before = head.pages.size();
-  for (int32_t block : blocks) {
-    FC_RETURN_IF_ERROR(AddPage(&head, kv_head, block, missing));
+  for (int i = 0; i < count; ++i) {
+    FC_ASSIGN_OR_RETURN(const SlotLease lease, Take());
+    head.offered.push_back(lease);
+    slots->push_back({.slot = static_cast<uint32_t>(lease.slot),
+                      .generation = lease.generation});
   }
-  Sort(&head, before);
   return absl::OkStatus();
+}
+
+bool ResidentCache::EndOffer(Head* head, const wire::OfferedSlot& slot) {
+  return std::erase_if(head->offered, [&](const SlotLease& lease) {
+           return lease.slot == static_cast<int32_t>(slot.slot) &&
+                  lease.generation == slot.generation;
+         }) > 0;
+}
+
+bool ResidentCache::FillOffered(int layer, const wire::PushEntry& entry,
+                                ByteView k, ByteView v) {
+  Layer& at = *layers_[layer];
+  absl::MutexLock lock(&at.mutex);
+  Head& head = at.heads[entry.kv_head];
+  if (!EndOffer(&head, {entry.slot, entry.generation})) return false;
+  const SlotLease lease{static_cast<int32_t>(entry.slot), entry.generation};
+  const int32_t block = static_cast<int32_t>(entry.block);
+  for (const Page& page : head.pages) {
+    if (page.block != block) continue;
+    Release(lease);  // chosen for the bulk meanwhile
+    return false;
+  }
+  arena_->WriteBlock(lease.slot, k, v);
+  head.pages.push_back({.block = block,
+                        .lease = lease,
+                        .ready = true,
+                        .fetched = true,
+                        .checksums = entry.checksums});
+  Sort(&head, head.pages.size() - 1);
+  return true;
+}
+
+void ResidentCache::TakeBack(int layer, int kv_head,
+                             const wire::OfferedSlot& slot) {
+  Layer& at = *layers_[layer];
+  absl::MutexLock lock(&at.mutex);
+  if (!EndOffer(&at.heads[kv_head], slot)) return;
+  Release({static_cast<int32_t>(slot.slot), slot.generation});
 }
 
 absl::Status ResidentCache::AddPage(Head* head, int kv_head, int32_t block,

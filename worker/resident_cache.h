@@ -52,10 +52,16 @@ class ResidentCache {
                         std::span<const int32_t> wanted,
                         std::vector<wire::FetchEntry>* missing);
 
-  // Adds `blocks` (not held yet, any order) to the fetched pages of one head
-  // and appends them to `missing`.  kResourceExhausted as Retarget.
-  absl::Status Extend(int layer, int kv_head, std::span<const int32_t> blocks,
-                      std::vector<wire::FetchEntry>* missing);
+  // Appends `count` places for blocks of one head that the store will choose.
+  // Each ends with FillOffered or TakeBack.  kResourceExhausted as Retarget.
+  absl::Status Offer(int layer, int kv_head, int count,
+                     std::vector<wire::OfferedSlot>* slots);
+  // A block came for an offered place: it is a fetched page from now on.
+  // False when the place is gone, or the block is held already.
+  bool FillOffered(int layer, const wire::PushEntry& entry, ByteView k,
+                   ByteView v);
+  // Nothing comes for an offered place.
+  void TakeBack(int layer, int kv_head, const wire::OfferedSlot& slot);
 
   // A fetched block came.  False when nobody waits for it any more: its page
   // went, or its slot belongs to another block now.
@@ -112,6 +118,7 @@ class ResidentCache {
     std::vector<Page> pages;  // ascending by block
     std::vector<int32_t> lost;
     Page open;  // lease.slot < 0: none
+    std::vector<SlotLease> offered;
   };
   struct Layer {
     mutable absl::Mutex mutex;
@@ -123,6 +130,8 @@ class ResidentCache {
   absl::Status AddPage(Head* head, int kv_head, int32_t block,
                        std::vector<wire::FetchEntry>* missing);
   static void Sort(Head* head, size_t sorted);
+  // Ends an offer; false when there is none such.
+  static bool EndOffer(Head* head, const wire::OfferedSlot& slot);
   absl::StatusOr<SlotLease> Take();
   void Release(const SlotLease& lease);
 

@@ -280,14 +280,22 @@ AttendedScores Session::TakeAttended() {
 }
 
 void Session::CorrectAhead(int layer, int position, const LayerQkv& qkv) {
-  const int ahead = prefetch_.oracle ? layer : layer + kQueryAheadLayers;
-  const std::span<const float> query =
-      prefetch_.oracle ? qkv.q : qkv.q_ahead;
-  if (query.empty() || prefetcher_->CorrectedBlocks(ahead) == 0) return;
-  cache_.BuildTables(ahead, &ahead_tables_);
+  if (prefetcher_->CorrectedBlocks() == 0) return;
+  // No query is estimated for the first layers: they wait for their own.
+  if (prefetch_.oracle || layer < kQueryAheadLayers) {
+    CorrectLayer(layer, position, qkv.q);
+  }
+  if (!prefetch_.oracle && !qkv.q_ahead.empty()) {
+    CorrectLayer(layer + kQueryAheadLayers, position, qkv.q_ahead);
+  }
+}
+
+void Session::CorrectLayer(int layer, int position,
+                           std::span<const float> query) {
+  cache_.BuildTables(layer, &ahead_tables_);
   prefetcher_->Correct(
-      ahead, position, query,
-      ScoreLocal(ahead_tables_, ahead, position - 1, query.data()));
+      layer, position, query,
+      ScoreLocal(ahead_tables_, layer, position - 1, query.data()));
 }
 
 // A block that the store has not acknowledged stays resident.  When it is

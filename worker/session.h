@@ -99,6 +99,7 @@ class Session {
                          const float* query);
   AttendedScores TakeAttended();
   void CorrectAhead(int layer, int position, const LayerQkv& qkv);
+  void CorrectLayer(int layer, int position, std::span<const float> query);
   absl::Status SealReady();
 
   const WorkerParts parts_;

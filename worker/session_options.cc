@@ -32,6 +32,11 @@ absl::Status CheckFields(const v1::GenerateRequest& request) {
         absl::StrCat("late_deadline_ms: ", request.late_deadline_ms(),
                      ", at most ", kLateDeadlineMsMax));
   }
+  const double floor = request.correction_floor();
+  if (!(floor >= 0 && floor <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("correction_floor: ", floor, " is not in 0..1"));
+  }
   const double fraction = request.budget_fraction();
   if (!(fraction >= 0 && fraction <= 1)) {
     return absl::InvalidArgumentError(
@@ -88,18 +93,26 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
   const int chosen = budget.blocks - floor;
   const bool scores = request.predictor() != "stream" &&
                       request.predictor() != "full";
+  const int most = std::min(chosen, kCorrectionSlotsMax);
   if (request.has_corrected_blocks() &&
-      request.corrected_blocks() > static_cast<uint32_t>(chosen)) {
+      request.corrected_blocks() > static_cast<uint32_t>(most)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "corrected_blocks: ", request.corrected_blocks(), " of ", chosen,
-        " chosen blocks"));
+        " chosen blocks, at most ", kCorrectionSlotsMax));
+  }
+  if (request.predictor() == kOracle && chosen > most) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "predictor: the oracle corrects all of the ", chosen,
+        " chosen blocks, at most ", kCorrectionSlotsMax));
   }
   budget.corrected =
       !scores ? 0
       : request.predictor() == kOracle
           ? chosen
           : read(request.has_corrected_blocks(),
-                     request.corrected_blocks(), chosen * 3 / 8);
+                     request.corrected_blocks(),
+                 std::min(chosen * 3 / 8, most));
+  budget.correction_floor = static_cast<float>(request.correction_floor());
   return budget;
 }
 

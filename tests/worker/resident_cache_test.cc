@@ -42,6 +42,17 @@ class ResidentCacheTest : public ::testing::Test {
     return cache_->Fill(0, push, part, part);
   }
 
+  // The store puts `block` into an offered place of KV head 0.
+  bool PushOffered(const wire::OfferedSlot& slot, uint32_t block) {
+    std::vector<std::byte> part(kGeometry.PartBytes(), std::byte(block));
+    return cache_->FillOffered(0,
+                               {.block = block,
+                                .slot = slot.slot,
+                                .generation = slot.generation,
+                                .checksums = {Crc32c(part), Crc32c(part)}},
+                               part, part);
+  }
+
   std::vector<int32_t> Ready() {
     std::vector<int32_t> blocks;
     cache_->ReadyBlocks(0, 0, &blocks);
@@ -89,19 +100,32 @@ TEST_F(ResidentCacheTest, LostBlockIsNotAskedForAgain) {
   EXPECT_EQ(Ready(), (std::vector<int32_t>{3}));
 }
 
-TEST_F(ResidentCacheTest, ExtendAddsWhatIsNotHeld) {
+TEST_F(ResidentCacheTest, AnOfferedPlaceTakesWhatTheStoreChooses) {
   for (const auto& entry : Retarget({1, 6})) EXPECT_TRUE(Push(entry));
-  std::vector<wire::FetchEntry> missing;
-  ASSERT_TRUE(
-      cache_->Extend(0, 0, std::vector<int32_t>{9, 4}, &missing).ok());
-  ASSERT_EQ(missing.size(), 2u);
-  std::vector<int32_t> held;
-  cache_->HeldBlocks(0, 0, &held);
-  EXPECT_EQ(held, (std::vector<int32_t>{1, 4, 6, 9}));
+  std::vector<wire::OfferedSlot> slots;
+  ASSERT_TRUE(cache_->Offer(0, 0, 3, &slots).ok());
+  ASSERT_EQ(slots.size(), 3u);
   EXPECT_EQ(Ready(), (std::vector<int32_t>{1, 6}));
-  for (const auto& entry : missing) EXPECT_TRUE(Push(entry));
+  EXPECT_TRUE(PushOffered(slots[0], 9));
+  EXPECT_TRUE(PushOffered(slots[1], 4));
   EXPECT_EQ(Ready(), (std::vector<int32_t>{1, 4, 6, 9}));
+  EXPECT_EQ(cache_->Audit(), 0);
+  cache_->TakeBack(0, 0, slots[2]);
+  EXPECT_FALSE(PushOffered(slots[2], 5)) << "the place was taken back";
+  EXPECT_FALSE(PushOffered(slots[0], 5)) << "the place is taken";
   EXPECT_TRUE(Retarget({1, 9}).empty()) << "a corrected block may stay";
+  EXPECT_EQ(Ready(), (std::vector<int32_t>{1, 9}));
+}
+
+TEST_F(ResidentCacheTest, AnOfferedPlaceIsGivenBackWhenItsBlockIsHeld) {
+  std::vector<wire::OfferedSlot> slots;
+  ASSERT_TRUE(cache_->Offer(0, 0, 1, &slots).ok());
+  const auto missing = Retarget({3});
+  const size_t bytes = cache_->bytes();
+  EXPECT_FALSE(PushOffered(slots[0], 3));
+  EXPECT_LT(cache_->bytes(), bytes);
+  EXPECT_TRUE(Push(missing[0]));
+  EXPECT_EQ(Ready(), (std::vector<int32_t>{3}));
 }
 
 TEST_F(ResidentCacheTest, AuditFindsDamage) {
