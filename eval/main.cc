@@ -138,9 +138,9 @@ int Main(int argc, char** argv) {
       "./forecache eval");
   app.add_option("--policy", options.policies,
                  "NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+tail], by commas: a "
-                 "predictor, oracle or default; the newest row's weight; probes "
-                 "every so many tokens; N corrected blocks, of at least that "
-                 "probability; the tail term")
+                 "predictor, oracle or default; the newest row's weight; "
+                 "probes every so many tokens; N corrected blocks, of at least "
+                 "that probability; the tail term")
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--budget", options.budgets,
