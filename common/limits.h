@@ -52,6 +52,7 @@ inline constexpr size_t kRemoteRegionsMax = 1024;  // known of one peer
 inline constexpr size_t kReceiveBytesMax = size_t{64} << 20;  // by rendezvous
 inline constexpr size_t kReceiveIdleBytesMax = size_t{32} << 20;
 inline constexpr Nanos kTransportProbeTimeout = 300 * kMillisecond;
+inline constexpr int kTransportPeersExported = 32;  // in metrics, at once
 inline constexpr size_t kMailboxesMax = 64;  // of one transport, 5 MiB each
 
 // --- Control plane --------------------------------------------------------

@@ -119,6 +119,9 @@ class Endpoint {
   // REQUIRES: kAuto, kMailbox, kEager or kRendezvous.
   virtual void Prefer(size_t size_from, TransportOperation operation) {}
 
+  // Whether kMailbox is open; where there is one, it opens in the background.
+  virtual bool HasMailbox() const { return false; }
+
   // For logs and metric labels: "shm", "tcp", "rdma", "loopback".
   virtual std::string TransportName() const = 0;
   // For logs: who the peer is.

@@ -4,8 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "common/check.h"
 #include "common/log.h"
 #include "common/status.h"
@@ -63,7 +61,15 @@ bool MayBeChosen(const TransportTable& result, const TransportEntry& entry) {
          entry.size <= kTransportSizes[0];
 }
 
+// A mailbox that was not open yet is worth waiting for: the transport takes it
+// by itself once it is, but only where nothing else is preferred.
+bool MailboxIsLate(const TransportTable& result) {
+  return result.transport == "shm" &&
+         absl::IsUnimplemented(result.entries.front().status);
+}
+
 void Choose(TransportTable& result) {
+  const bool mailbox_is_late = MailboxIsLate(result);
   for (size_t i = 0; i < kTransportSizes.size(); ++i) {
     TransportChoice& choice = result.choices[i];
     choice.size = kTransportSizes[i];
@@ -77,7 +83,7 @@ void Choose(TransportTable& result) {
         choice.fastest = entry.operation;
         choice.fastest_bytes_per_second = rate;
       }
-      if (IsMessage(entry.operation) &&
+      if (IsMessage(entry.operation) && !mailbox_is_late &&
           rate > kMargin * choice.message_bytes_per_second) {
         choice.message = entry.operation;
         choice.message_bytes_per_second = rate;
@@ -95,6 +101,7 @@ struct TransportProbe::Run {
   TransportTable result;
   std::string key;  // of the peer's scratch memory
   Nanos start = 0;
+  Nanos timeout = 0;
   Nanos step_start = 0;
   int round = 0;
   size_t entry = 0;
@@ -114,14 +121,18 @@ TransportProbe::TransportProbe(Transport* transport, Clock* clock)
 
 TransportProbe::~TransportProbe() { Stop(); }
 
-void TransportProbe::Stop() { region_.reset(); }
+void TransportProbe::Stop() {
+  runs_.clear();
+  region_.reset();
+}
 
-void TransportProbe::Start(Endpoint* peer, Done done) {
+void TransportProbe::Start(Endpoint* peer, Done done, Nanos timeout) {
   FC_CHECK(runs_.count(peer) == 0) << "a probe of this peer is running";
   auto run = std::make_shared<Run>();
   run->peer = peer;
   run->done = std::move(done);
   run->start = clock_->Now();
+  run->timeout = timeout;
   run->result.peer = peer->PeerName();
   run->result.transport = peer->TransportName();
   for (TransportOperation operation : kCandidates) {
@@ -237,7 +248,7 @@ void TransportProbe::Step(const std::shared_ptr<Run>& run) {
 
 bool TransportProbe::NextRound(const std::shared_ptr<Run>& run) {
   const Nanos took = clock_->Now() - run->start;
-  if (++run->round >= kRounds || took > kTransportProbeTimeout / 2) {
+  if (++run->round >= kRounds || took > run->timeout / 2) {
     return false;
   }
   run->entry = 0;
@@ -343,7 +354,7 @@ void TransportProbe::Tick() {
   const Nanos now = clock_->Now();
   std::vector<std::shared_ptr<Run>> late;
   for (const auto& [peer, run] : runs_) {
-    if (now - run->start >= kTransportProbeTimeout) late.push_back(run);
+    if (now - run->start >= run->timeout) late.push_back(run);
   }
   for (const auto& run : late) {
     End(run, run->round > 0
@@ -363,38 +374,8 @@ void TransportProbe::End(const std::shared_ptr<Run>& run,
       run->peer->Prefer(kSizeFrom[i], run->result.choices[i].message);
     }
   }
-  LogInfo("transport probed",
-          {{"peer", run->result.peer},
-           {"transport", run->result.transport},
-           {"gb_per_s", FormatTable(run->result)},
-           {"took_ms", absl::StrFormat("%.1f", run->result.took * 1e-6)},
-           {"status", run->result.status.ToString()}});
   const Done done = std::exchange(run->done, nullptr);
   if (done) done(run->result);
-}
-
-std::string FormatTable(const TransportTable& result) {
-  std::string table;
-  for (TransportOperation operation : kCandidates) {
-    absl::StrAppend(&table, table.empty() ? "" : ", ",
-                    TransportOperationName(operation));
-    for (const TransportEntry& entry : result.entries) {
-      if (entry.operation != operation) continue;
-      const size_t kib = entry.size >> 10;
-      absl::StrAppend(&table, " ",
-                      kib >= 1024 ? absl::StrCat(kib >> 10, "M")
-                                  : absl::StrCat(kib, "K"),
-                      " ");
-      if (entry.status.ok()) {
-        absl::StrAppendFormat(&table, "%.2f", entry.bytes_per_second * 1e-9);
-      } else {
-        absl::StrAppend(&table, absl::IsUnimplemented(entry.status)
-                                    ? "cannot"
-                                    : "failed");
-      }
-    }
-  }
-  return table;
 }
 
 }  // namespace forecache

@@ -76,9 +76,10 @@ class TransportProbe {
 
   // Begins to measure the way to `peer`, whose process must have a
   // TransportProbe too; without one the result has no figures.  `done` is
-  // called from OnMessage, OnDisconnect or Tick, within kTransportProbeTimeout.
+  // called from OnMessage, OnDisconnect or Tick, within `timeout`.
   // REQUIRES: no probe of this peer is running.
-  void Start(Endpoint* peer, Done done);
+  void Start(Endpoint* peer, Done done,
+             Nanos timeout = kTransportProbeTimeout);
   bool running() const { return !runs_.empty(); }
 
   // For the owner's MessageHandler.  True when the message was of a probe.
@@ -87,8 +88,8 @@ class TransportProbe {
   // For the owner's loop, after each Progress: ends what ran out of time.
   void Tick();
 
-  // Lets go of the scratch memory's registration, which must go before the
-  // transport does.
+  // Lets go of what is running, without a done, and of the scratch memory's
+  // registration, which must go before the transport does.
   void Stop();
 
  private:
@@ -125,6 +126,12 @@ class TransportProbe {
 // The table in the words of the log: "mailbox 4K 3.1 64K 20.0 1M 9.9, ...",
 // in GB/s.
 std::string FormatTable(const TransportTable& result);
+// What Send takes: "4K mailbox, 64K mailbox, 1M rendezvous".
+std::string FormatChoices(const TransportTable& result);
+// Why operations have no figure, each reason once: "put: ...; get: ...".
+std::string FormatFailures(const TransportTable& result);
+// "4K", "1M".
+std::string TransportSizeName(size_t size);
 
 }  // namespace forecache
 

@@ -34,6 +34,9 @@ class UcxEndpoint : public Endpoint {
   absl::Status SendBy(TransportOperation operation, ByteView header,
                       ByteView payload, Done done) override;
   void Prefer(size_t size_from, TransportOperation operation) override;
+  bool HasMailbox() const override {
+    return mailbox_ != nullptr && mailbox_->outgoing();
+  }
   std::string TransportName() const override;
   std::string PeerName() const override { return peer_.PeerName(); }
 
