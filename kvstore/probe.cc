@@ -7,9 +7,20 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "kernels/block_scores.h"
+#include "kernels/code_scan.h"
 #include "kvstore/probe_rows.h"
 
 namespace forecache {
+namespace {
+
+const float* QueryOf(const KvGeometry& geometry, const ProbeRequest& request,
+                     int kv_head) {
+  return request.q.data() +
+         size_t{1} * kv_head * geometry.group * geometry.head_dim;
+}
+
+}  // namespace
+
 size_t ProbeReplyBytes(const KvGeometry& geometry, int blocks) {
   size_t rows = size_t{1} * geometry.kv_heads * geometry.group;
   return rows * (sizeof(float) + size_t{2} * blocks);
@@ -42,33 +53,29 @@ absl::Status ValidateProbe(const KvGeometry& geometry,
   return absl::OkStatus();
 }
 
-// Scores blocks [0, blocks) of segment `number`.
-size_t Prober::ScoreSegment(const SegmentView& view,
-                            const ProbeRequest& request, int kv_head,
-                            int number, int blocks) {
+void Prober::ScanCodes(const KvGeometry& geometry,
+                       const ProbeRequest& request, int kv_head) {
+  if (planes_.empty()) return;
+  CodeScan scan;
+  scan.kind = CodeKind::k4Bit;
+  scan.head_dim = geometry.head_dim;
+  scan.group = geometry.group;
+  scan.planes = planes_.data();
+  scan.plane_count = static_cast<int>(planes_.size());
+  scan.q = QueryOf(geometry, request, kv_head);
+  scan.scale = request.scale;
+  scan.block_max = scores_.block_max.data() + first_ * kSegmentBlocks;
+  scan.row_stride = scores_.stride;
+  scan.lse = scan_lse_.data();
+  ScanCodesCpu(scan);
+  MergeScan();
+  planes_.clear();
+}
+
+size_t Prober::ScanKeys(const SegmentView& view, const ProbeRequest& request,
+                        int kv_head, int number, int blocks) {
   const KvGeometry& geometry = view.geometry();
-  const float* q =
-      request.q.data() + size_t{1} * kv_head * geometry.group *
-                             geometry.head_dim;
   float* block_max = scores_.block_max.data() + number * kSegmentBlocks;
-  ByteView codes = view.CodePlane(request.layer, kv_head);
-  // A code plane is scanned whole: for a part of a segment the keys serve.
-  bool use_codes = source_ == ProbeSource::kCodes && !codes.empty() &&
-                   blocks == kSegmentBlocks;
-  if (use_codes) {
-    CodeScores scores;
-    scores.code_plane = codes.data();
-    scores.head_dim = geometry.head_dim;
-    scores.group = geometry.group;
-    scores.q = q;
-    scores.scale = request.scale;
-    scores.block_max = block_max;
-    scores.row_stride = scores_.stride;
-    scores.lse = scan_lse_.data();
-    CodeScoresCpu(scores);
-    MergeSegment(number, geometry.group);
-    return geometry.PlaneBytes();
-  }
   ByteView keys = view.KeyPlane(request.layer, kv_head);
   if (keys.empty()) return 0;
   size_t covered = 0;
@@ -86,50 +93,58 @@ size_t Prober::ScoreSegment(const SegmentView& view,
     scores.tokens = (end - block) * kBlockTokens;
     scores.head_dim = geometry.head_dim;
     scores.group = geometry.group;
-    scores.q = q;
+    scores.q = QueryOf(geometry, request, kv_head);
     scores.scale = request.scale;
     scores.block_max = block_max + block;
     scores.row_stride = scores_.stride;
     scores.lse = scan_lse_.data();
     ExactScoresCpu(scores);
-    MergeSegment(number, geometry.group);
+    MergeScan();
     covered += (end - block) * geometry.PartBytes();
     block = end;
   }
   return covered;
 }
 
-void Prober::MergeSegment(int number, int group) {
-  for (int g = 0; g < group; ++g) {
-    float& lse = segment_lse_[g * lse_stride_ + number];
-    lse = lse == kNoScore ? scan_lse_[g] : LogAddExp(lse, scan_lse_[g]);
+void Prober::MergeScan() {
+  for (size_t g = 0; g < scan_lse_.size(); ++g) {
+    scores_.lse[g] = LogAddExp(scores_.lse[g], scan_lse_[g]);
   }
 }
 
 size_t Prober::ScanHead(const SessionSnapshot& session,
                         const ProbeRequest& request, int kv_head) {
-  const int group = session.geometry.group;
+  const KvGeometry& geometry = session.geometry;
   const int segments =
       std::min<int>(session.segments->size(),
                     (request.blocks + kSegmentBlocks - 1) / kSegmentBlocks);
   scores_.stride = RowStride(request.blocks);
-  scores_.block_max.assign(group * scores_.stride, kNoScore);
-  scores_.lse.resize(group);
-  scan_lse_.resize(group);
-  lse_stride_ = RowStride(segments);
-  segment_lse_.assign(group * lse_stride_, kNoScore);
+  scores_.block_max.assign(geometry.group * scores_.stride, kNoScore);
+  scores_.lse.assign(geometry.group, kNoScore);
+  scan_lse_.resize(geometry.group);
+  planes_.clear();
   size_t covered = 0;
   for (int number = 0; number < segments; ++number) {
-    const SegmentRef& ref = (*session.segments)[number];
-    if (ref.view == nullptr) continue;
+    const SegmentView* view = (*session.segments)[number].view.get();
     const int blocks =
         std::min(kSegmentBlocks, request.blocks - number * kSegmentBlocks);
-    covered += ScoreSegment(*ref.view, request, kv_head, number, blocks);
+    // A code plane is scanned whole: for a part of a segment the keys serve.
+    ByteView codes;
+    if (source_ == ProbeSource::kCodes && view != nullptr &&
+        blocks == kSegmentBlocks) {
+      codes = view->CodePlane(request.layer, kv_head);
+    }
+    if (!codes.empty()) {
+      if (planes_.empty()) first_ = number;
+      planes_.push_back(codes.data());
+      covered += geometry.PlaneBytes();
+      continue;
+    }
+    ScanCodes(geometry, request, kv_head);
+    if (view == nullptr) continue;
+    covered += ScanKeys(*view, request, kv_head, number, blocks);
   }
-  for (int g = 0; g < group; ++g) {
-    scores_.lse[g] = LogSumExp(
-        std::span(segment_lse_).subspan(g * lse_stride_, lse_stride_));
-  }
+  ScanCodes(geometry, request, kv_head);
   return covered;
 }
 
@@ -155,15 +170,6 @@ size_t Prober::ProbeHead(const SessionSnapshot& session,
   WriteHeadScores(scores_, request.blocks,
                   reply.data() + geometry.kv_heads * lse_bytes +
                       kv_head * row_bytes);
-  return covered;
-}
-
-size_t Prober::Probe(const SessionSnapshot& session,
-                     const ProbeRequest& request, MutableBytes reply) {
-  size_t covered = 0;
-  for (int head = 0; head < session.geometry.kv_heads; ++head) {
-    covered += ProbeHead(session, request, head, reply);
-  }
   return covered;
 }
 

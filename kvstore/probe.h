@@ -48,13 +48,9 @@ class Prober {
  public:
   explicit Prober(ProbeSource source) : source_(source) {}
 
-  // Writes a reply's payload and returns the bytes of 16-bit keys that the
-  // scan covered.
+  // Scans one KV head and writes its share of a reply's payload.  Returns the
+  // bytes of 16-bit keys that the scan covered.
   // REQUIRES: ValidateProbe is OK; `reply` has ProbeReplyBytes.
-  size_t Probe(const SessionSnapshot& session, const ProbeRequest& request,
-               MutableBytes reply);
-
-  // The same for one KV head, its share of the reply.
   size_t ProbeHead(const SessionSnapshot& session, const ProbeRequest& request,
                    int kv_head, MutableBytes reply);
 
@@ -66,15 +62,21 @@ class Prober {
   const HeadScores& scores() const { return scores_; }
 
  private:
-  size_t ScoreSegment(const SegmentView& view, const ProbeRequest& request,
-                      int kv_head, int number, int blocks);
-  // Takes the log-sum-exps of a scan into those of its segment.
-  void MergeSegment(int number, int group);
+  // Scans the code planes of planes_ at once: their queries are made ready
+  // once, and the kernel asks for the next plane while it works on one.
+  void ScanCodes(const KvGeometry& geometry, const ProbeRequest& request,
+                 int kv_head);
+  // Scores blocks [0, blocks) of segment `number` by their keys.
+  size_t ScanKeys(const SegmentView& view, const ProbeRequest& request,
+                  int kv_head, int number, int blocks);
+  // Takes the log-sum-exps of a scan in.
+  void MergeScan();
 
   const ProbeSource source_;
   HeadScores scores_;
-  std::vector<float> segment_lse_;  // [group][lse_stride_]
-  size_t lse_stride_ = 0;
+  // Of sealed segments that follow each other, the first is segment first_.
+  std::vector<const std::byte*> planes_;
+  int first_ = 0;
   std::vector<float> scan_lse_;  // [group] of one scan
 };
 

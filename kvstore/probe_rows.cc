@@ -66,18 +66,6 @@ float LogAddExp(float a, float b) {
   return top + std::log1p(std::exp(std::min(a, b) - top));
 }
 
-float LogSumExp(std::span<const float> values) {
-  float top = kNoScore;
-  for (float value : values) top = std::max(top, value);
-  if (top == kNoScore) return kNoScore;
-  double sum = 0;
-  for (float value : values) {
-    const float x = value - top;
-    if (x > kNegligible - 8) sum += SmallExp(x);
-  }
-  return top + static_cast<float>(std::log(sum));
-}
-
 void WriteLogProbabilities(const float* row, float lse, int blocks,
                            std::byte* out) {
   if (lse == kNoScore) lse = 0;  // nothing was scored: the row is -infinity

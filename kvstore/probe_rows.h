@@ -23,9 +23,6 @@ inline constexpr size_t RowStride(size_t blocks) {
 // log(exp(a) + exp(b)); -infinity stands for no keys.
 float LogAddExp(float a, float b);
 
-// The log of the sum of the exponentials.  -infinity for none.
-float LogSumExp(std::span<const float> values);
-
 // Writes `blocks` log-probabilities row[b] - lse as f16, the same bits as
 // FloatToF16 gives.  `out` may have any alignment.
 // REQUIRES: row has RowStride(blocks) floats.

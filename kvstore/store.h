@@ -124,10 +124,6 @@ class StoreCore {
                     Gatherer* gatherer, MutableBytes payload)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Scores blocks.  REQUIRES: ValidateProbe is OK.
-  void Probe(const SessionSnapshot& session, const ProbeRequest& request,
-             Prober* prober, MutableBytes reply) ABSL_LOCKS_EXCLUDED(mu_);
-
   // Seals a full segment.  Sealing it again is OK.  `tokens` ends with the
   // segment's 256; those of segments right before it may come first, for a
   // store that was not told them since they lie elsewhere.

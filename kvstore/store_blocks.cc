@@ -13,10 +13,6 @@
 namespace forecache {
 namespace {
 
-double SecondsSince(Nanos start, Clock* clock) {
-  return static_cast<double>(clock->Now() - start) / kSecond;
-}
-
 // The pieces of a PUT_BLOCKS payload.
 struct PutPayload {
   size_t blocks = 0;
@@ -166,16 +162,6 @@ void StoreCore::Quarantine(const SessionSnapshot& session, int number) {
   LogWarning("segment dropped: a block does not match its checksum",
              {{"segment", ref.pin->id.ToHex()},
               {"session", session.session_id}});
-}
-
-void StoreCore::Probe(const SessionSnapshot& session,
-                      const ProbeRequest& request, Prober* prober,
-                      MutableBytes reply) {
-  Nanos start = clock_->Now();
-  size_t covered = prober->Probe(session, request, reply);
-  metrics_.probes->Add();
-  metrics_.probe_key_bytes->Add(covered);
-  metrics_.probe_seconds->Observe(SecondsSince(start, clock_));
 }
 
 absl::Status StoreCore::CorruptBlock(uint64_t session_id, uint32_t layer,
