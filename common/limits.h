@@ -35,6 +35,7 @@ inline constexpr Nanos kStoreCheckInterval = 50 * kMillisecond;
 inline constexpr Nanos kReconnectFirst = 100 * kMillisecond;
 inline constexpr Nanos kReconnectMost = 5 * kSecond;
 inline constexpr int kPushBuffers = 64;         // of kPushBytesMax, of a store
+inline constexpr int kPeerPushBuffers = 16;     // of them, of one peer
 inline constexpr int kProbeReplyBuffers = 4;    // of kMessageBytesMax
 inline constexpr int kQueuedFetchesMax = 1024;  // of a store, all peers
 inline constexpr int kQueuedProbesMax = 256;

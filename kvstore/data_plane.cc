@@ -34,7 +34,8 @@ DataPlane::DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
       error_buffers_(kErrorBuffers, kErrorTextBytesMax),
       prober_(store->probe_source()),
       corrector_(store->probe_source()),
-      fetches_(options.queued_fetches),
+      fetches_(options.queued_fetches, options.push_buffers),
+      push_lines_(options.push_buffers),
       probes_(options.queued_probes),
       corrections_(options.queued_corrections),
       transport_(std::move(transport)),
@@ -108,9 +109,8 @@ void DataPlane::OnDisconnect(Endpoint* from, const absl::Status& why) {
 
 void DataPlane::Forget(Endpoint* from) {
   faults_.erase(from);
-  for (size_t i = 0; i < fetches_.size(); ++i) {
-    if (fetches_.At(i).from == from) fetches_.At(i).from = nullptr;
-  }
+  fetches_.ForEach(from, [](QueuedFetch& fetch) { fetch.from = nullptr; });
+  fetches_.Forget(from);
   for (size_t i = 0; i < probes_.size(); ++i) {
     if (probes_.At(i).from == from) probes_.At(i).from = nullptr;
   }
@@ -222,7 +222,7 @@ void DataPlane::OnFetch(Endpoint* from, const wire::Message& message) {
                   absl::ResourceExhaustedError("the queue of fetches is full"),
                   metrics_.refused_busy);
   }
-  QueuedFetch& fetch = fetches_.Push();
+  QueuedFetch& fetch = fetches_.Push(from);
   fetch.entries.resize(body->count);
   if (body->count > 0) {
     std::memcpy(fetch.entries.data(), message.payload.data(),
@@ -281,12 +281,9 @@ void DataPlane::OnProbe(Endpoint* from, const wire::Message& message) {
 }
 
 void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
-  for (size_t i = 0; i < fetches_.size(); ++i) {
-    QueuedFetch& fetch = fetches_.At(i);
-    if (fetch.from == from && fetch.header.request_id == request_id) {
-      fetch.from = nullptr;
-    }
-  }
+  fetches_.ForEach(from, [&](QueuedFetch& fetch) {
+    if (fetch.header.request_id == request_id) fetch.from = nullptr;
+  });
   for (size_t i = 0; i < corrections_.size(); ++i) {
     QueuedCorrection& correction = corrections_.At(i);
     if (correction.from == from && correction.header.request_id == request_id) {

@@ -26,6 +26,8 @@ struct DataPlaneOptions {
   uint32_t epoch = 1;  // of the placement; messages of another are refused
   // More let more pushes be under way; each takes kPushBytesMax.
   int push_buffers = kPushBuffers;
+  // Of them, those that one peer may have under way at once.
+  int peer_push_buffers = kPeerPushBuffers;
   int queued_fetches = kQueuedFetchesMax;
   int queued_probes = kQueuedProbesMax;
   int queued_corrections = kQueuedCorrectionsMax;
@@ -35,6 +37,8 @@ struct DataPlaneOptions {
 // buffers; a full queue answers kResourceExhausted.  Corrections are urgent:
 // they go ahead of everything, with buffers of their own, and what one KV head
 // lacks is sent while the next one is scanned.  Probes go ahead of fetches.
+// Peers take turns with the pushes of their fetches, each with a quota of
+// buffers, so that one whose sends stall does not hold up the others.
 // A message that does not parse is counted and dropped, one that asks for
 // nonsense is answered kError; a peer that goes on like that is cut off.
 //
@@ -124,19 +128,23 @@ class DataPlane : public MessageHandler {
   bool RunCorrection();
   bool RunProbe();
   bool RunPush();
+  // A push of a line's first fetch.
+  bool PushNext(int line);
   int RunCorrections();
   // Sends what is picked and not pushed yet.  kResourceExhausted: not now.
   absl::Status PushPicks(QueuedCorrection& correction);
   void ProbeNextHead(QueuedProbe& probe);
   void CorrectNextHead(QueuedCorrection& correction);
-  // What is common to all pushes.  `buffer` of `buffers` is the send's when
+  // What is common to all pushes.  `buffer` is the send's until `done` when
   // the status is OK.
   absl::Status SendPush(Endpoint* to, const wire::WireHeader& request,
-                        const PackedPush& push, bool is_last,
-                        SendBuffers* buffers, int buffer);
+                        const PackedPush& push, bool is_last, ByteView buffer,
+                        Endpoint::Done done);
+  int TakePushBuffer(int line);
+  void ReturnPushBuffer(int buffer);
   absl::Status SendProbeReply(const QueuedProbe& probe);
   absl::Status SendCorrectReply(const QueuedCorrection& correction);
-  void EndFetch(QueuedFetch& fetch);
+  void EndFetch(int line);
   void EndProbe(QueuedProbe& probe);
   void EndCorrection(QueuedCorrection& correction);
 
@@ -165,7 +173,8 @@ class DataPlane : public MessageHandler {
   Gatherer gatherer_;
   Prober prober_;
   Corrector corrector_;
-  BoundedQueue<QueuedFetch> fetches_;
+  PeerLines<Endpoint, QueuedFetch> fetches_;
+  std::vector<int> push_lines_;  // of fetches_, by push buffer
   BoundedQueue<QueuedProbe> probes_;
   BoundedQueue<QueuedCorrection> corrections_;
   size_t queued_bytes_ = 0;

@@ -142,10 +142,13 @@ absl::Status DataPlane::PushPicks(QueuedCorrection& correction) {
           std::span(correction.picks).subspan(correction.next), &gatherer_,
           correction_buffers_.At(correction.packed_buffer));
     }
+    const int buffer = correction.packed_buffer;
     absl::Status sent =
         SendPush(correction.from, correction.header, correction.packed,
-                 /*is_last=*/false, &correction_buffers_,
-                 correction.packed_buffer);
+                 /*is_last=*/false, correction_buffers_.At(buffer),
+                 [this, buffer](const absl::Status&) {
+                   correction_buffers_.Return(buffer);
+                 });
     if (!sent.ok()) return sent;
     correction.packed_buffer = -1;  // the send's now
     correction.next += correction.packed.entries;

@@ -19,12 +19,25 @@ size_t Recycle(std::vector<T>& items) {
 
 }  // namespace
 
-void DataPlane::EndFetch(QueuedFetch& fetch) {
-  if (fetch.packed_buffer >= 0) push_buffers_.Return(fetch.packed_buffer);
+int DataPlane::TakePushBuffer(int line) {
+  const int buffer = push_buffers_.Take();
+  push_lines_[buffer] = line;
+  fetches_.TakeToken(line);
+  return buffer;
+}
+
+void DataPlane::ReturnPushBuffer(int buffer) {
+  push_buffers_.Return(buffer);
+  fetches_.ReturnToken(push_lines_[buffer]);
+}
+
+void DataPlane::EndFetch(int line) {
+  QueuedFetch& fetch = *fetches_.Front(line);
+  if (fetch.packed_buffer >= 0) ReturnPushBuffer(fetch.packed_buffer);
   fetch.packed_buffer = -1;
   fetch.session = {};
   queued_bytes_ -= Recycle(fetch.entries);
-  fetches_.Pop();
+  fetches_.Pop(line);
 }
 
 void DataPlane::EndProbe(QueuedProbe& probe) {
@@ -36,44 +49,60 @@ void DataPlane::EndProbe(QueuedProbe& probe) {
 }
 
 bool DataPlane::RunPush() {
-  if (fetches_.empty()) return false;
-  QueuedFetch& fetch = fetches_.Front();
-  if (fetch.from == nullptr) {
-    EndFetch(fetch);
+  for (size_t i = 0; i < fetches_.lines(); ++i) {
+    if (PushNext(fetches_.LineAt(i))) return true;
+  }
+  return false;
+}
+
+bool DataPlane::PushNext(int line) {
+  QueuedFetch* fetch = fetches_.Front(line);
+  if (fetch == nullptr) return false;
+  if (fetch->from == nullptr) {
+    EndFetch(line);
     return true;
   }
-  if (fetch.packed_buffer < 0) {
-    if (!push_buffers_.Available()) return false;
-    fetch.packed_buffer = push_buffers_.Take();
-    fetch.packed =
-        store_->Gather(fetch.session,
-                       std::span(fetch.entries).subspan(fetch.next),
-                       &gatherer_, push_buffers_.At(fetch.packed_buffer));
+  if (fetch->packed_buffer < 0) {
+    if (!push_buffers_.Available() ||
+        fetches_.tokens(line) >= options_.peer_push_buffers) {
+      return false;
+    }
+    fetch->packed_buffer = TakePushBuffer(line);
+    fetch->packed =
+        store_->Gather(fetch->session,
+                       std::span(fetch->entries).subspan(fetch->next),
+                       &gatherer_, push_buffers_.At(fetch->packed_buffer));
   }
   const bool is_last =
-      fetch.next + fetch.packed.entries == fetch.entries.size();
+      fetch->next + fetch->packed.entries == fetch->entries.size();
+  const int buffer = fetch->packed_buffer;
   absl::Status sent =
-      SendPush(fetch.from, fetch.header, fetch.packed, is_last,
-               &push_buffers_, fetch.packed_buffer);
+      SendPush(fetch->from, fetch->header, fetch->packed, is_last,
+               push_buffers_.At(buffer),
+               [this, buffer](const absl::Status&) {
+                 ReturnPushBuffer(buffer);
+               });
   if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
+  fetches_.EndTurn(line);
   if (!sent.ok()) {
-    EndFetch(fetch);  // the peer is gone
+    EndFetch(line);  // the peer is gone
     return true;
   }
-  fetch.packed_buffer = -1;  // the send's now
-  fetch.next += fetch.packed.entries;
+  fetch->packed_buffer = -1;  // the send's now
+  fetch->next += fetch->packed.entries;
   if (is_last) {
     metrics_.fetch_seconds->Observe(
-        static_cast<double>(store_->clock()->Now() - fetch.arrived) / kSecond);
-    EndFetch(fetch);
+        static_cast<double>(store_->clock()->Now() - fetch->arrived) /
+        kSecond);
+    EndFetch(line);
   }
   return true;
 }
 
 absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
                                  const PackedPush& push, bool is_last,
-                                 SendBuffers* buffers, int buffer) {
-  ByteView payload = buffers->At(buffer).first(push.bytes);
+                                 ByteView buffer, Endpoint::Done done) {
+  ByteView payload = buffer.first(push.bytes);
   wire::PushBody body;
   body.count = static_cast<uint32_t>(push.entries);
   body.last = is_last;
@@ -83,9 +112,8 @@ absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
   header.request_id = request.request_id;
   header.session_id = request.session_id;
   wire::DescribePayload(payload, push.table_bytes, &header);
-  return to->Send(
-      wire::Pack(header, AsBytes(body)).view(), payload,
-      [buffers, buffer](const absl::Status&) { buffers->Return(buffer); });
+  return to->Send(wire::Pack(header, AsBytes(body)).view(), payload,
+                  std::move(done));
 }
 
 bool DataPlane::RunProbe() {

@@ -216,6 +216,80 @@ TEST_F(HostilePeerTest, CorrectionOvertakesBulk) {
   EXPECT_LE(fetched_before, 8);
 }
 
+// A peer that asks and takes nothing keeps its quota of buffers, not all.
+TEST_F(HostilePeerTest, StalledPeerLeavesBuffersToOthers) {
+  DataPlane plane(store_.get(), std::make_unique<LoopbackTransport>(),
+                  {.push_buffers = 4, .peer_push_buffers = 2});
+  auto stalled = std::make_unique<ManualPeer>();
+  Endpoint* to_plane = *stalled->transport_.Connect(plane.Address());
+  std::vector<wire::FetchEntry> entries = AllEntries(kTestGeometry, 16);
+  const wire::FetchBody body{static_cast<uint32_t>(entries.size()), 0};
+  const ByteView bytes = AsBytes(std::span<const wire::FetchEntry>(entries));
+  const Bytes payload(bytes.begin(), bytes.end());
+  for (int i = 0; i < 20; ++i) {
+    stalled->Send(to_plane,
+                  Message(wire::MessageType::kFetch, session_, AsBytes(body),
+                          payload),
+                  payload);
+  }
+  for (int i = 0; i < 40; ++i) plane.RunOnce();
+  LoopbackTransport transport;
+  DataClient client(&transport, &clock_);
+  int fetched = 0;
+  FC_CHECK_OK(client.Connect(plane.Address(), plane.epoch(), nullptr));
+  KeepingSink sink;
+  for (int i = 0; i < 10; ++i) {
+    FC_CHECK_OK(client
+                    .Fetch(session_, 0, entries, &sink,
+                           [&](const absl::Status& got) {
+                             EXPECT_EQ(got, absl::OkStatus());
+                             ++fetched;
+                           })
+                    .status());
+  }
+  for (int i = 0; i < 100; ++i) {
+    client.Progress();
+    plane.RunOnce();
+  }
+  EXPECT_EQ(fetched, 10);
+  EXPECT_TRUE(stalled->headers.empty());
+  // What was the peer's to take goes on as it does.
+  for (int i = 0; i < 100; ++i) {
+    stalled->transport_.Progress();
+    plane.RunOnce();
+  }
+  EXPECT_EQ(stalled->headers.size(), 20);
+}
+
+// With its requests first in line, a peer's turn still comes but once.
+TEST_F(HostilePeerTest, PeersTakeTurns) {
+  ManualPeer many;
+  Endpoint* to_plane = *many.transport_.Connect(plane_.Address());
+  const wire::FetchBody body{1, 0};
+  const wire::FetchEntry entry;
+  const Bytes payload(AsBytes(entry).begin(), AsBytes(entry).end());
+  for (int i = 0; i < 200; ++i) {
+    many.Send(to_plane,
+              Message(wire::MessageType::kFetch, session_, AsBytes(body),
+                      payload),
+              payload);
+  }
+  plane_.RunOnce();
+  KeepingSink sink;
+  bool fetched = false;
+  FC_CHECK_OK(client_
+                  .Fetch(session_, 0, std::span(&entry, 1), &sink,
+                         [&](const absl::Status&) { fetched = true; })
+                  .status());
+  for (int i = 0; i < 1000 && !fetched; ++i) {
+    client_.Progress();
+    plane_.RunOnce();
+    many.transport_.Progress();
+  }
+  EXPECT_TRUE(fetched);
+  EXPECT_LT(many.headers.size(), 10);
+}
+
 // Whatever many bulk requests are under way, a correction may start.
 TEST_F(HostilePeerTest, BulkLeavesRoomForCorrections) {
   std::vector<float> q(2 * 2 * 32);
