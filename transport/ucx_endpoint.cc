@@ -12,13 +12,6 @@
 #include "transport/ucx_context.h"
 
 namespace forecache::ucx_internal {
-namespace {
-
-// On TCP an eager message is copied on both sides, a rendezvous costs a round
-// trip: from here on the copies are dearer.
-constexpr size_t kTcpRendezvousFrom = 256 << 10;
-
-}  // namespace
 
 // --- Endpoint ---------------------------------------------------------------
 
@@ -117,7 +110,7 @@ absl::Status UcxEndpoint::Send(ByteView header, ByteView payload, Done done) {
                    UCP_AM_SEND_FLAG_RNDV);
     default:
       return Start(FrameKind::kMessage, header, payload, std::move(done),
-                   payload.size() < kTcpRendezvousFrom ? send_flags_ : 0);
+                   send_flags_);
   }
 }
 
