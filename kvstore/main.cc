@@ -21,6 +21,7 @@
 #include "kvstore/store.h"
 #include "kvstore/store_flags.h"
 #include "kvstore/store_service.h"
+#include "transport/probed_transport.h"
 #include "transport/ucx_transport.h"
 
 namespace forecache {
@@ -49,11 +50,16 @@ absl::StatusOr<TenantSecret> LoadTenantSecret(const std::string& path) {
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> OpenTransport(
-    const StoreFlags& flags) {
+    const StoreFlags& flags, Metrics* metrics) {
   UcxOptions options;
   if (flags.transports != "auto") options.transports = flags.transports;
   auto transport = OpenUcxTransport(options);
-  if (transport.ok()) return transport;
+  if (transport.ok()) {
+    return std::make_unique<ProbedTransport>(
+        *std::move(transport),
+        ProbedTransportOptions{.probe = flags.transport_probe == "on",
+                               .metrics = metrics});
+  }
   return Annotate(transport.status(),
                   absl::StrCat("--transports ", flags.transports));
 }
@@ -186,7 +192,7 @@ int Run(const StoreFlags& flags) {
       flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;
   auto store = StoreCore::Create(options, Clock::Real(), &metrics);
   if (!store.ok()) return Fail(Annotate(store.status(), "--dram-mib"));
-  auto transport = OpenTransport(flags);
+  auto transport = OpenTransport(flags, &metrics);
   if (!transport.ok()) return Fail(transport.status());
   DataPlane data_plane(store->get(), *std::move(transport), {});
 

@@ -56,6 +56,11 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
                  "data plane: auto, tcp or shm")
       ->check(CLI::IsMember({"auto", "tcp", "shm"}))
       ->capture_default_str();
+  app.add_option("--transport-probe", flags->transport_probe,
+                 "on: measure the way to each worker that measured its own, "
+                 "and take the fastest")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   app.add_option("--ready-file", flags->ready_file,
                  "written once the store serves: pid and addresses as JSON");
   app.add_option("--probe", flags->probe,

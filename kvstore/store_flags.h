@@ -15,6 +15,7 @@ struct StoreFlags {
   std::string metrics = "127.0.0.1:0";
   size_t dram_mib = 1024;
   std::string transports = "auto";
+  std::string transport_probe = "on";
   std::string ready_file;
   std::string probe = "codes";
   std::string log_level = "info";

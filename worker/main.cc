@@ -13,6 +13,7 @@
 #include "common/ready_file.h"
 #include "common/status.h"
 #include "kvstore/client/group_control.h"
+#include "transport/probed_transport.h"
 #include "transport/ucx_transport.h"
 #include "worker/options.h"
 #include "worker/worker_service.h"
@@ -42,11 +43,29 @@ absl::Status CheckListen(const WorkerOptions& options) {
       "credentials; add --insecure-allow-remote if that is what you want"));
 }
 
-absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(
-    const WorkerOptions& options) {
+absl::StatusOr<std::unique_ptr<ProbedTransport>> MakeTransport(
+    const WorkerOptions& options, Metrics* metrics) {
   UcxOptions ucx;
   if (options.transports != "auto") ucx.transports = options.transports;
-  return OpenUcxTransport(ucx);
+  FC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
+                      OpenUcxTransport(ucx));
+  return std::make_unique<ProbedTransport>(
+      std::move(transport),
+      ProbedTransportOptions{.probe = options.transport_probe == "on",
+                             .metrics = metrics});
+}
+
+// A store is connected when the way to it is measured, too: so that no request
+// meets the probe.
+GroupDataPlane ThenMeasured(GroupDataPlane data_plane,
+                            ProbedTransport* transport) {
+  data_plane.connect = [connect = std::move(data_plane.connect), transport](
+                           int member, const StoreAddress& address) {
+    FC_RETURN_IF_ERROR(connect(member, address));
+    transport->AwaitSettled(2 * kTransportProbeTimeout);
+    return absl::OkStatus();
+  };
+  return data_plane;
 }
 
 // Everything a worker is made of, in the order in which it must go away.
@@ -125,14 +144,16 @@ absl::Status ConnectStores(Daemon* d) {
   // A static member list: its epoch is the first and only one.
   d->sessions = std::make_unique<GroupSessions>(
       MemberList{.epoch = 1, .names = d->options.stores});
-  FC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
-                      MakeTransport(d->options));
+  FC_ASSIGN_OR_RETURN(std::unique_ptr<ProbedTransport> transport,
+                      MakeTransport(d->options, &d->metrics));
+  ProbedTransport* const probed = transport.get();
   d->data_plane = std::make_unique<DataPlaneThread>(
       std::move(transport), Clock::Real(), d->sessions.get());
   d->control = std::make_unique<GroupControl>(d->options.stores,
                                               d->sessions.get());
   FC_RETURN_IF_ERROR(Annotate(
-      d->control->Start(d->options.name, d->data_plane->ForControl()),
+      d->control->Start(d->options.name,
+                        ThenMeasured(d->data_plane->ForControl(), probed)),
       "--store"));
   LogInfo("stores", {{"stores", absl::StrJoin(d->options.stores, ",")},
                      {"transport", d->data_plane->transport_name()},

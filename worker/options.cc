@@ -45,6 +45,11 @@ void AddFlags(CLI::App* app, WorkerOptions* o) {
                   "auto, tcp or shm: what the data plane may use")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "tcp", "shm"}));
+  app->add_option("--transport-probe", o->transport_probe,
+                  "on: measure the way to each store when it connects, and "
+                  "take the fastest")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"on", "off"}));
   app->add_option("--name", o->name, "for logs, here and at the store")
       ->capture_default_str();
   app->add_option("--ready-file", o->ready_file,

@@ -19,6 +19,7 @@ struct WorkerOptions {
   int decode_threads = 1;                     // --decode-threads
   std::string prefill_weights = "bf16";       // --prefill-weights
   std::string transports = "auto";            // --transports
+  std::string transport_probe = "on";         // --transport-probe
   std::string name = "worker";                // --name
   std::string ready_file;                     // --ready-file
   std::string log_level = "info";             // --log-level

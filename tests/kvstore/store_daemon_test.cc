@@ -16,6 +16,7 @@
 #include "common/check.h"
 #include "kvstore/client/control_client.h"
 #include "tests/kvstore/context.h"
+#include "transport/probed_transport.h"
 #include "transport/ucx_transport.h"
 
 namespace forecache {
@@ -223,9 +224,69 @@ TEST(StoreDaemonTest, ServesAWorkerOverUcx) {
   EXPECT_NE(daemon.Log().find("INSECURE"), std::string::npos);
 }
 
+// Connects to the store and waits until both have measured their ways.
+void MeasureTheWay(const std::string& address, const std::string& transports,
+                   Metrics* metrics) {
+  UcxOptions options;
+  options.transports = transports;
+  auto opened = OpenUcxTransport(options);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  ProbedTransport transport(*std::move(opened), {.metrics = metrics});
+  ControlClient control(address);
+  auto store = control.Attach("test");
+  ASSERT_TRUE(store.ok()) << store.status();
+  DataClient client(&transport, Clock::Real());
+  bool answered = false;
+  ASSERT_TRUE(client.Connect(store->data_plane, store->epoch,
+                             [&](const absl::Status& got) {
+                               answered = true;
+                               EXPECT_EQ(got, absl::OkStatus());
+                             })
+                  .ok());
+  // Twice the probe's time: one of the two processes may not be scheduled.
+  const Nanos end = Clock::Real()->Now() + 2 * kTransportProbeTimeout;
+  while (Clock::Real()->Now() < end) {
+    if (client.Progress() == 0) client.Wait(kMillisecond);
+  }
+  EXPECT_TRUE(answered);
+  // While the connection lasts, the store tells of it.
+  const std::string text = metrics->Text();
+  EXPECT_NE(text.find("forecache_transport_selected{"), std::string::npos)
+      << text;
+}
+
+TEST(StoreDaemonTest, MeasuresTheWayToAWorker) {
+  for (const std::string transports : {"all", "tcp"}) {
+    Daemon daemon({"--dram-mib=64"});
+    const std::string ready = daemon.Ready();
+    ASSERT_FALSE(ready.empty()) << daemon.Log();
+    Metrics metrics;
+    MeasureTheWay(FieldOf(ready, "grpc"), transports, &metrics);
+    // And goes on to serve.
+    UseStore(FieldOf(ready, "grpc"));
+    daemon.Signal(SIGTERM);
+    EXPECT_EQ(daemon.Join(), 0) << daemon.Log();
+    const std::string log = daemon.Log();
+    EXPECT_NE(log.find("transport probed"), std::string::npos) << log;
+    const size_t line = log.find("transport probed");
+    printf("%s\n", log.substr(line, log.find('\n', line) - line).c_str());
+  }
+}
+
+TEST(StoreDaemonTest, MeasuresNothingWhenTold) {
+  Daemon daemon({"--dram-mib=64", "--transport-probe=off"});
+  const std::string ready = daemon.Ready();
+  ASSERT_FALSE(ready.empty()) << daemon.Log();
+  Metrics metrics;
+  MeasureTheWay(FieldOf(ready, "grpc"), "all", &metrics);
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Join(), 0) << daemon.Log();
+  EXPECT_EQ(daemon.Log().find("transport probed"), std::string::npos);
+}
+
 TEST(StoreDaemonTest, WrongUseIsTwo) {
   for (const char* flag :
-       {"--bogus", "--dram-mib=0", "--transports=pigeon", "--listen=nowhere",
+       {"--bogus", "--transport-probe=maybe", "--dram-mib=0", "--transports=pigeon", "--listen=nowhere",
         "--listen=0.0.0.0:0", "--metrics=0.0.0.0:0"}) {
     Daemon daemon({flag});
     EXPECT_EQ(daemon.Join(), 2) << flag;
