@@ -75,14 +75,18 @@ void StoreGroup::Impl::CheckMembers() {
   }
   const Nanos now = clock->Now();
   if (now < next_check) return;
-  next_check = now + kStoreCheckInterval;
   // A store alone is waited for as long as any request may take.
   const Nanos limit = members.size() == 1 ? kRequestTimeout : kStoreSilence;
+  // Who did not listen for so long cannot tell who was silent.
+  const bool listened = now - next_check < limit / 2;
+  next_check = now + kStoreCheckInterval;
   for (size_t i = 0; i < members.size(); ++i) {
     const int m = static_cast<int>(i);
     Member& member = members[m];
     const bool heard = shared.TakeHeard(m);
-    if (heard || member.client->requests_in_flight() == 0) member.heard = now;
+    if (heard || !listened || member.client->requests_in_flight() == 0) {
+      member.heard = now;
+    }
     if (heard && member.silent && member.connected) {
       member.silent = false;
       sessions->SetAlive(m, true);

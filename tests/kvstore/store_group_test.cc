@@ -243,6 +243,23 @@ TEST_F(StoreGroupTest, ASilentStoresFetchesAreGivenUp) {
   EXPECT_EQ(sink.failed.size(), 2 * its);
 }
 
+TEST_F(StoreGroupTest, WhoDidNotListenCallsNobodySilent) {
+  TestContext context(13, kSegments);
+  const SessionHandle session = Open(context).handle;
+  ASSERT_EQ(PutAll(session, context), absl::OkStatus());
+  clock_.Advance(3 * kStoreSilence);  // the worker slept
+  KeepingSink sink;
+  bool ended = false;
+  ASSERT_EQ(group_
+                ->Fetch(session, 0, AllEntries(context.geometry(), kBlocks),
+                        &sink, [&](const absl::Status& end) { ended = true; })
+                .status(),
+            absl::OkStatus());
+  ASSERT_TRUE(Until([&] { return ended; }));
+  EXPECT_TRUE(lost_.empty());
+  EXPECT_EQ(sink.blocks.size(), size_t(2 * kBlocks));
+}
+
 TEST_F(StoreGroupTest, CancelledFetchesTellEachEntryOnce) {
   TestContext context(11, kSegments);
   const SessionHandle session = Open(context).handle;
