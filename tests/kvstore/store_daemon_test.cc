@@ -286,7 +286,8 @@ TEST(StoreDaemonTest, MeasuresNothingWhenTold) {
 
 TEST(StoreDaemonTest, WrongUseIsTwo) {
   for (const char* flag :
-       {"--bogus", "--transport-probe=maybe", "--dram-mib=0", "--transports=pigeon", "--listen=nowhere",
+       {"--bogus", "--transport-probe=maybe", "--dram-mib=0",
+        "--transports=pigeon", "--listen=nowhere",
         "--listen=0.0.0.0:0", "--metrics=0.0.0.0:0"}) {
     Daemon daemon({flag});
     EXPECT_EQ(daemon.Join(), 2) << flag;
