@@ -62,6 +62,9 @@ inline constexpr Nanos kRpcTimeout = 5 * kSecond;
 inline constexpr int kSessionsMax = 4096;
 inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
 inline constexpr int kNameBytesMax = 128;  // of a worker, of a request's id
+// Uses that an eviction policy learns from, so also the segments that it
+// remembers without holding them.
+inline constexpr size_t kEvictionHistoryMax = 65536;
 inline constexpr Nanos kHeartbeatInterval = 10 * kSecond;  // in the logs
 
 // --- Worker ---------------------------------------------------------------

@@ -8,7 +8,7 @@
 #include <span>
 #include <unordered_map>
 
-#include "kvstore/eviction.h"
+#include "kvstore/eviction/policy.h"
 #include "kvstore/segment_id.h"
 
 namespace forecache {
@@ -34,6 +34,12 @@ class Index {
 
   // How many of `ids`, a chain from the root, are held without a gap.
   size_t LongestPrefix(std::span<const SegmentId> ids) const;
+
+  // A request comes: see EvictionPolicy.
+  void Arrive(const PrefixRequest& request) { policy_->Arrive(request); }
+  // Whether `id`, which is not held, is worth the segment that Evict would
+  // take.  False when none may go.
+  bool Admits(const SegmentId& id) { return policy_->Admit(id); }
 
   // The segment, used now and pinned once more; null when it is not held.
   EntryRef Pin(const SegmentId& id);

@@ -102,6 +102,7 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
                       {"transports", flags.transports},
                       {"ucx", UcxVersion()},
                       {"probe", flags.probe},
+                      {"eviction", flags.eviction},
                       {"isa", KernelIsa()},
                       {"dram_mib", flags.dram_mib},
                       {"huge_pages", store.arena().huge_pages()}});
@@ -188,6 +189,7 @@ int Run(const StoreFlags& flags) {
   StoreOptions options;
   options.dram_bytes = flags.dram_mib << 20;
   options.tenant_secret = *secret;
+  options.eviction = flags.eviction;
   options.probe_source =
       flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;
   auto store = StoreCore::Create(options, Clock::Real(), &metrics);

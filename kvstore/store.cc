@@ -12,6 +12,9 @@
 namespace forecache {
 namespace {
 
+// Fixed, so that a store's victims can be told again from its requests.
+constexpr uint64_t kEvictionSeed = 1;
+
 absl::Status ValidatePrompt(const ModelIdentityFields& model,
                             std::span<const uint32_t> prompt) {
   FC_RETURN_IF_ERROR(Annotate(model.geometry.Validate(), "model"));
@@ -33,6 +36,10 @@ size_t PrefixSegmentsMax(size_t prompt_tokens) {
 
 absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
     const StoreOptions& options, Clock* clock, Metrics* metrics) {
+  if (NewEvictionPolicy(options.eviction, kEvictionSeed) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("eviction: no policy '", options.eviction, "'"));
+  }
   FC_ASSIGN_OR_RETURN(auto arena, DramArena::Create(options.dram_bytes));
   auto store = std::unique_ptr<StoreCore>(
       new StoreCore(options, std::move(arena), clock, metrics));
@@ -48,7 +55,7 @@ StoreCore::StoreCore(const StoreOptions& options,
       metrics_(metrics),
       arena_(std::move(arena)),
       tier_(std::make_unique<DramTier>(arena_.get())),
-      index_(std::make_unique<LruEviction>()),
+      index_(NewEvictionPolicy(options.eviction, kEvictionSeed)),
       sessions_(options.sessions_max, options.session_idle_timeout) {}
 
 StoreCore::~StoreCore() {
@@ -81,6 +88,7 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
     FC_ASSIGN_OR_RETURN(Session * session, sessions_.Open(clock_->Now()));
     const auto prefix =
         std::span(ids).first(PrefixSegmentsMax(prompt.size()));
+    index_.Arrive({.now = clock_->Now(), .chain = ids});
     const size_t leading = index_.LongestPrefix(prefix);
     const size_t end = pins == PrefixPins::kAll ? prefix.size() : leading;
     // From the end: what comes first is then used last, and evicted last.

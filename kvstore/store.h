@@ -35,6 +35,9 @@ struct StoreOptions {
   TenantSecret tenant_secret;
   size_t sessions_max = kSessionsMax;
   Nanos session_idle_timeout = kSessionIdleTimeout;
+  // Which segment goes first when memory is short: see EvictionPolicyNames.
+  // Another than the default is for comparisons.
+  std::string eviction = kEvictionDefault;
 };
 
 struct NewSession {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "kvstore/eviction/policy.h"
 
 namespace forecache {
 namespace {
@@ -66,6 +67,10 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
   app.add_option("--probe", flags->probe,
                  "score sealed segments by their codes, or exact")
       ->check(CLI::IsMember({"codes", "exact"}))
+      ->capture_default_str();
+  app.add_option("--eviction", flags->eviction,
+                 "which segments go first when memory is short")
+      ->check(CLI::IsMember(EvictionPolicyNames()))
       ->capture_default_str();
   app.add_option("--log-level", flags->log_level,
                  "debug, info, warning or error")

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "kvstore/eviction/policy.h"
 
 namespace forecache {
 
@@ -18,6 +19,7 @@ struct StoreFlags {
   std::string transport_probe = "on";
   std::string ready_file;
   std::string probe = "codes";
+  std::string eviction = kEvictionDefault;
   std::string log_level = "info";
   std::string store_id;       // default: store-<pid>
   std::string tenant_secret;  // file; default: random

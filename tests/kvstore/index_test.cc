@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "kvstore/eviction/lru.h"
+
 namespace forecache {
 namespace {
 

@@ -1,4 +1,4 @@
-#include "kvstore/eviction.h"
+#include "kvstore/eviction/lru.h"
 
 #include "common/check.h"
 
@@ -36,7 +36,7 @@ void LruEviction::SetEvictable(const SegmentId& id, bool evictable) {
   }
 }
 
-std::optional<SegmentId> LruEviction::Victim() const {
+std::optional<SegmentId> LruEviction::Victim() {
   if (evictable_.empty()) return std::nullopt;
   return evictable_.begin()->second;
 }

@@ -1,0 +1,200 @@
+#include "kvstore/eviction/reuse.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "common/check.h"
+#include "common/limits.h"
+
+namespace forecache {
+namespace {
+
+constexpr uint8_t kHitsMax = 255;
+constexpr int kHitClasses = 5;    // 0, 1, 2, 3 to 4, more
+constexpr int kFreshClasses = 8;  // below 2, 4, 8, ... 128, more
+constexpr int kClasses = 1 + kHitClasses * 2 * kFreshClasses;
+constexpr int kOpenTailClass = 0;
+constexpr size_t kSample = 64;
+constexpr uint64_t kUsesPerUpdate = 1000;
+
+int HitClass(uint8_t hits) {
+  if (hits <= 2) return hits;
+  return hits <= 4 ? 3 : 4;
+}
+
+uint8_t FreshClass(size_t fresh) {
+  const int log2 = static_cast<int>(std::bit_width(fresh)) - 1;
+  return static_cast<uint8_t>(std::clamp(log2, 0, kFreshClasses - 1));
+}
+
+}  // namespace
+
+ReuseEviction::ReuseEviction(uint64_t seed)
+    : rng_(seed), model_(kClasses), reached_(ReuseModel::kAges) {
+  model_.Update();
+}
+
+int ReuseEviction::ClassOf(const Entry& entry) {
+  if (entry.context.open_tail) return kOpenTailClass;
+  int kind = HitClass(entry.hits) * 2 + (entry.context.continued ? 1 : 0);
+  return 1 + kind * kFreshClasses + entry.context.fresh;
+}
+
+ReuseEviction::Entry& ReuseEviction::Find(const SegmentId& id) {
+  auto found = entries_.find(id);
+  FC_CHECK(found != entries_.end() && found->second.held) << id.ToHex();
+  return found->second;
+}
+
+void ReuseEviction::Arrive(const PrefixRequest& request) {
+  now_ = std::max(now_, request.now);
+  victim_ = {};
+  Age();
+  if (first_use_ + uses_.size() >= next_update_) {
+    model_.Update();
+    next_update_ = first_use_ + uses_.size() + kUsesPerUpdate;
+  }
+  size_t known = 0;
+  while (known < request.chain.size() &&
+         entries_.contains(request.chain[known])) {
+    ++known;
+  }
+  Context context;
+  // One segment alone is but a system prompt that many contexts share.
+  context.continued = known > 1;
+  context.fresh = FreshClass(request.chain.size() - known);
+  for (size_t i = 0; i < request.chain.size(); ++i) {
+    Entry& entry = entries_[request.chain[i]];
+    entry.id = request.chain[i];
+    entry.counted = true;
+    context.open_tail =
+        !request.tail_is_full && i + 1 == request.chain.size();
+    CountUse(&entry, context);
+  }
+  Age();
+}
+
+void ReuseEviction::CountUse(Entry* entry, const Context& context) {
+  victim_ = {};
+  model_.Fade();
+  const bool first = entry->use == 0;
+  if (!first) entry->hits = std::min<int>(entry->hits + 1, kHitsMax);
+  if (!first && entry->use > first_use_) {
+    uses_[entry->use - 1 - first_use_].latest = false;
+    model_.CountReuse(entry->of_class, ReuseModel::AgeOf(now_ - entry->used));
+  }
+  entry->context = context;
+  entry->of_class = ClassOf(*entry);
+  entry->used = now_;
+  uses_.push_back({now_, entry, entry->of_class, true});
+  entry->use = first_use_ + uses_.size();
+  if (entry->place >= 0) {
+    evictable_[entry->place] = {entry, now_, entry->use, entry->of_class};
+  }
+}
+
+void ReuseEviction::Age() {
+  for (int age = 0; age < ReuseModel::kAges; ++age) {
+    const Nanos start = ReuseModel::StartOf(age);
+    uint64_t& next = reached_[age];
+    for (; next < first_use_ + uses_.size(); ++next) {
+      const Use& use = uses_[next - first_use_];
+      if (now_ - use.time < start) break;
+      if (use.latest) model_.CountAlive(use.of_class, age);
+    }
+  }
+  while (uses_.size() > kEvictionHistoryMax) {
+    const Use& oldest = uses_.front();
+    if (oldest.latest && !oldest.entry->held) {
+      entries_.erase(SegmentId(oldest.entry->id));
+    }
+    uses_.pop_front();
+    ++first_use_;
+  }
+  for (uint64_t& next : reached_) next = std::max(next, first_use_);
+}
+
+void ReuseEviction::Insert(const SegmentId& id) {
+  Entry& entry = entries_[id];
+  FC_CHECK(!entry.held) << id.ToHex();
+  entry.id = id;
+  entry.held = true;
+  victim_ = {};
+  if (!entry.counted) {
+    // No request named it: it was decoded, behind all that is held.
+    Context context;
+    context.continued = true;
+    CountUse(&entry, context);
+    Age();
+  }
+  entry.counted = false;
+}
+
+void ReuseEviction::Erase(const SegmentId& id) {
+  SetEvictable(id, false);
+  Entry& entry = Find(id);
+  entry.held = false;
+  if (entry.use <= first_use_) entries_.erase(SegmentId(id));
+}
+
+void ReuseEviction::Touch(const SegmentId& id) {
+  Entry& entry = Find(id);
+  if (!entry.counted) {
+    CountUse(&entry, entry.context);
+    Age();
+  }
+  entry.counted = false;
+}
+
+void ReuseEviction::SetEvictable(const SegmentId& id, bool evictable) {
+  Entry& entry = Find(id);
+  if ((entry.place >= 0) == evictable) return;
+  victim_ = {};
+  if (evictable) {
+    entry.place = static_cast<int>(evictable_.size());
+    evictable_.push_back({&entry, entry.used, entry.use, entry.of_class});
+    return;
+  }
+  evictable_[entry.place] = evictable_.back();
+  evictable_[entry.place].entry->place = entry.place;
+  evictable_.pop_back();
+  entry.place = -1;
+}
+
+float ReuseEviction::ValueOf(int of_class, Nanos used) const {
+  return model_.Value(of_class, ReuseModel::AgeOf(now_ - used));
+}
+
+ReuseEviction::Candidate ReuseEviction::LeastOfSample() {
+  Candidate least;
+  float least_value = 0;
+  const bool all = evictable_.size() <= kSample;
+  const size_t looks = all ? evictable_.size() : kSample;
+  for (size_t i = 0; i < looks; ++i) {
+    const Candidate& candidate =
+        evictable_[all ? i : rng_.Below(evictable_.size())];
+    const float value = ValueOf(candidate.of_class, candidate.used);
+    if (least.entry == nullptr || value < least_value ||
+        (value == least_value && candidate.use < least.use)) {
+      least = candidate;
+      least_value = value;
+    }
+  }
+  return least;
+}
+
+bool ReuseEviction::Admit(const SegmentId& id) {
+  if (!Victim()) return false;
+  auto found = entries_.find(id);
+  return found == entries_.end() ||
+         ValueOf(found->second.of_class, found->second.used) >=
+             ValueOf(victim_.of_class, victim_.used);
+}
+
+std::optional<SegmentId> ReuseEviction::Victim() {
+  if (evictable_.empty()) return std::nullopt;
+  if (victim_.entry == nullptr) victim_ = LeastOfSample();
+  return victim_.entry->id;
+}
+
+}  // namespace forecache
