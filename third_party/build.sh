@@ -68,6 +68,8 @@ fc_bench_one() {  # NAME OPTIONS...
   fi
   if [[ $name == codes ]]; then
     extra=(--text "$FC_ROOT/demo/text.txt")
+  elif [[ $name == trace ]]; then
+    extra=(--traces "${FORECACHE_DATA:-$FC_ROOT/../shared/data}/traces")
   fi
   "$FC_ROOT/bazel-bin/bench/${name}_bench" --model "$FC_MODEL_PATH" \
     "${extra[@]}" "$@"
