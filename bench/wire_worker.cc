@@ -70,12 +70,11 @@ absl::StatusOr<std::unique_ptr<WireWorker>> WireWorker::Connect(
 absl::Status WireWorker::ConnectStore(int member,
                                       const StoreAddress& address) {
   bool connected = false;
-  FC_RETURN_IF_ERROR(client_->Connect(member, address.data_plane,
-                                      address.epoch,
-                                      [&](const absl::Status& status) {
-                                        Fail(status);
-                                        connected = true;
-                                      }));
+  FC_RETURN_IF_ERROR(
+      client_->Connect(member, address, [&](const absl::Status& status) {
+        Fail(status);
+        connected = true;
+      }));
   return RunUntil([&] { return connected; });
 }
 

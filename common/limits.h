@@ -61,6 +61,9 @@ inline constexpr int kGrpcMessageBytesMax = 64 << 20;
 inline constexpr Nanos kRpcTimeout = 5 * kSecond;
 inline constexpr int kSessionsMax = 4096;
 inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
+inline constexpr Nanos kHelloGrantTimeout = 30 * kSecond;  // Attach to HELLO
+inline constexpr int kHelloGrantsMax = 1024;  // of a tenant, in that time
+inline constexpr size_t kTenantNamesMax = 4096;  // seen since the start
 inline constexpr int kNameBytesMax = 128;  // of a worker, of a request's id
 // Uses that an eviction policy learns from, so also the segments that it
 // remembers without holding them.

@@ -38,6 +38,7 @@ DataPlane::DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
       push_lines_(options.push_buffers),
       probes_(options.queued_probes),
       corrections_(options.queued_corrections),
+      hellos_(store->clock()),
       transport_(std::move(transport)),
       address_(transport_->Address()) {
   transport_->SetHandler(this);
@@ -109,6 +110,7 @@ void DataPlane::OnDisconnect(Endpoint* from, const absl::Status& why) {
 
 void DataPlane::Forget(Endpoint* from) {
   faults_.erase(from);
+  peers_.erase(from);
   fetches_.ForEach(from, [](QueuedFetch& fetch) { fetch.from = nullptr; });
   fetches_.Forget(from);
   for (size_t i = 0; i < probes_.size(); ++i) {
@@ -120,6 +122,12 @@ void DataPlane::Forget(Endpoint* from) {
 }
 
 void DataPlane::Dispatch(Endpoint* from, const wire::Message& message) {
+  if (message.type() != MessageType::kHello &&
+      message.type() != MessageType::kError && !peers_.contains(from)) {
+    return Refuse(from, message.header,
+                  absl::UnauthenticatedError("hello: there was none"),
+                  metrics_.refused_hello);
+  }
   switch (message.type()) {
     case MessageType::kHello:
       return OnHello(from, message);
@@ -156,11 +164,22 @@ void DataPlane::OnHello(Endpoint* from, const wire::Message& message) {
                                    ", this store's is ", options_.epoch)),
                   metrics_.refused_epoch);
   }
+  wire::HelloProof proof;  // proves nothing as it is
+  if (message.payload.size() == sizeof(proof)) {
+    std::memcpy(&proof, message.payload.data(), sizeof(proof));
+  }
+  auto tenant = hellos_.Redeem(message.header, proof);
+  if (!tenant.ok()) {
+    return Refuse(from, message.header, tenant.status(),
+                  metrics_.refused_hello);
+  }
+  peers_[from] = *tenant;
   {
     absl::MutexLock lock(&mu_);
     transport_name_ = from->TransportName();
   }
   LogInfo("peer connected", {{"peer", from->PeerName()},
+                             {"tenant", store_->tenants().NameOf(*tenant)},
                              {"transport", from->TransportName()}});
   Answer(from, message.header, MessageType::kHelloAck);
 }
@@ -179,7 +198,9 @@ absl::StatusOr<SessionSnapshot> DataPlane::Admit(Endpoint* from,
     Refuse(from, header, intact, metrics_.refused_damaged);
     return intact;
   }
-  auto session = store_->Authorize(header.session_id, header.session_key);
+  // A session's key is worth nothing to another tenant's worker.
+  auto session = store_->Authorize(header.session_id, header.session_key,
+                                   peers_.at(from));
   if (!session.ok()) {
     Refuse(from, header, session.status(), metrics_.refused_session);
   }

@@ -17,6 +17,7 @@
 #include "kvstore/correction.h"
 #include "kvstore/send_buffers.h"
 #include "kvstore/store.h"
+#include "kvstore/tenants/hello_grants.h"
 #include "kvstore/wire.h"
 #include "transport/transport.h"
 
@@ -40,10 +41,12 @@ struct DataPlaneOptions {
 // Peers take turns with the pushes of their fetches, each with a quota of
 // buffers, so that one whose sends stall does not hold up the others.
 // A message that does not parse is counted and dropped, one that asks for
-// nonsense is answered kError; a peer that goes on like that is cut off.
+// nonsense is answered kError; a peer that goes on like that is cut off.  A
+// peer is heard once its HELLO proved whose worker it is; then it may use that
+// tenant's sessions.
 //
-// Threads: one, "dataplane", which owns the transport; Start, Stop, Address
-// and TransportName from any other.
+// Threads: one, "dataplane", which owns the transport; Start, Stop, Invite,
+// Address and TransportName from any other.
 // Lifetime: the store outlives it.
 class DataPlane : public MessageHandler {
  public:
@@ -57,6 +60,11 @@ class DataPlane : public MessageHandler {
   // Moves messages and does some of the queued work.  Returns events; 0 means
   // idle.  For callers without Start().
   int RunOnce();
+
+  // What a worker of `tenant` needs to be heard here, once and soon.
+  absl::StatusOr<HelloGrant> Invite(TenantId tenant) {
+    return hellos_.Give(tenant);
+  }
 
   const std::string& Address() const { return address_; }
   uint32_t epoch() const { return options_.epoch; }
@@ -179,6 +187,9 @@ class DataPlane : public MessageHandler {
   BoundedQueue<QueuedCorrection> corrections_;
   size_t queued_bytes_ = 0;
   std::unordered_map<Endpoint*, Faults> faults_;
+  HelloGrants hellos_;
+  // Peers whose HELLO was taken, and whose workers they are.
+  std::unordered_map<Endpoint*, TenantId> peers_;
   // After the buffers: it gives them back while it closes.
   std::unique_ptr<Transport> transport_;
   const std::string address_;

@@ -30,8 +30,9 @@ void Index::Unpin(const EntryRef& entry) {
   if (entry->held) Refresh(entry->id);
 }
 
-Index::EntryRef Index::Insert(const SegmentId& id, const SegmentId& parent) {
-  auto entry = std::make_shared<Entry>(Entry{id, parent, 1, true});
+Index::EntryRef Index::Insert(const SegmentId& id, const SegmentId& parent,
+                              TenantId owner) {
+  auto entry = std::make_shared<Entry>(Entry{id, parent, owner, 1, true});
   bool fresh = entries_.emplace(id, entry).second;
   FC_CHECK(fresh) << id.ToHex();
   policy_->Insert(id);

@@ -10,6 +10,7 @@
 
 #include "kvstore/eviction/policy.h"
 #include "kvstore/segment_id.h"
+#include "kvstore/tenants/tenant.h"
 
 namespace forecache {
 
@@ -25,6 +26,7 @@ class Index {
   struct Entry {
     SegmentId id;
     SegmentId parent;
+    TenantId owner = kDefaultTenant;  // or a sharing domain
     int pins = 0;
     bool held = true;  // false once erased
   };
@@ -51,7 +53,8 @@ class Index {
   // Adds a segment, pinned once.  Its parent need not be held: it may have
   // been dropped because of a damaged block, and come back later.
   // REQUIRES: !Contains(id).
-  EntryRef Insert(const SegmentId& id, const SegmentId& parent);
+  EntryRef Insert(const SegmentId& id, const SegmentId& parent,
+                  TenantId owner = kDefaultTenant);
 
   // Forgets a segment whatever its pins and children: a damaged one.
   // False when it is not held.

@@ -1,24 +1,14 @@
 #include "kvstore/segment_id.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
-
 #include "absl/strings/escaping.h"
 #include "common/check.h"
+#include "kvstore/secret.h"
 
 namespace forecache {
 namespace {
 
-using Sha256 = std::array<uint8_t, 32>;
-
-Sha256 HashOf(const std::string& bytes) {
-  Sha256 digest;
-  unsigned int size = 0;
-  FC_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size,
-                      EVP_sha256(), nullptr) == 1);
-  FC_CHECK(size == digest.size());
-  return digest;
+Sha256Digest HashOf(const std::string& bytes) {
+  return Sha256(std::as_bytes(std::span(bytes)));
 }
 
 // Strings carry their length, so that no two lists of fields look alike.
@@ -42,8 +32,7 @@ std::string SegmentId::ToHex() const {
 
 TenantSecret TenantSecret::Random() {
   TenantSecret secret;
-  FC_CHECK(RAND_bytes(secret.bytes.data(), secret.bytes.size()) == 1)
-      << "the system has no randomness";
+  FillRandom(std::as_writable_bytes(std::span(secret.bytes)));
   return secret;
 }
 
@@ -78,11 +67,8 @@ SegmentId MakeSegmentId(const TenantSecret& secret, const ModelDigest& model,
   input.model = model.bytes;
   input.parent = parent;
   std::memcpy(input.tokens, tokens.data(), sizeof(input.tokens));
-  Sha256 digest;
-  unsigned int size = 0;
-  FC_CHECK(HMAC(EVP_sha256(), secret.bytes.data(), secret.bytes.size(),
-                reinterpret_cast<const uint8_t*>(&input), sizeof(input),
-                digest.data(), &size) != nullptr);
+  const Sha256Digest digest =
+      HmacSha256(std::as_bytes(std::span(secret.bytes)), AsBytes(input));
   SegmentId id;
   std::memcpy(id.bytes.data(), digest.data(), id.bytes.size());
   return id;

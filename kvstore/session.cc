@@ -1,24 +1,16 @@
 #include "kvstore/session.h"
 
-#include <sys/random.h>
-
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "kvstore/secret.h"
 
 namespace forecache {
-namespace {
-
-void FillRandom(void* bytes, size_t size) {
-  FC_CHECK(getrandom(bytes, size, 0) == static_cast<ssize_t>(size))
-      << "the system has no randomness";
-}
-
-}  // namespace
-
 bool SameKey(const uint64_t a[2], const uint64_t b[2]) {
-  return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
+  return SameSecret(std::as_bytes(std::span(a, 2)),
+                    std::as_bytes(std::span(b, 2)));
 }
 
 std::vector<uint32_t> SessionSnapshot::SealedSegments() const {
@@ -53,9 +45,9 @@ absl::StatusOr<Session*> Sessions::Open(Nanos now) {
   }
   auto session = std::make_unique<Session>();
   do {
-    FillRandom(&session->id, sizeof(session->id));
+    FillRandom(std::as_writable_bytes(std::span(&session->id, 1)));
   } while (session->id == 0 || sessions_.contains(session->id));
-  FillRandom(session->key, sizeof(session->key));
+  FillRandom(std::as_writable_bytes(std::span(session->key)));
   session->segments = std::make_shared<SegmentTable>();
   session->last_used = now;
   Session* opened = session.get();

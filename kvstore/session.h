@@ -15,6 +15,7 @@
 #include "kvstore/index.h"
 #include "kvstore/segment.h"
 #include "kvstore/segment_id.h"
+#include "kvstore/tenants/tenant.h"
 
 namespace forecache {
 
@@ -38,6 +39,7 @@ using SegmentTable = std::vector<SegmentRef>;
 // Threads: a value.
 struct SessionSnapshot {
   uint64_t session_id = 0;
+  TenantRef tenant;  // whose session it is, and its shares
   KvGeometry geometry;
   std::shared_ptr<const SegmentTable> segments;
 
@@ -49,6 +51,7 @@ struct SessionSnapshot {
 struct Session {
   uint64_t id = 0;
   uint64_t key[2] = {0, 0};
+  TenantRef tenant;
   KvGeometry geometry;
   ModelDigest model;
   std::string request_id;                    // for logs
@@ -60,7 +63,9 @@ struct Session {
   size_t open_segments = 0;                  // of the table
   Nanos last_used = 0;
 
-  SessionSnapshot Snapshot() const { return {id, geometry, segments}; }
+  SessionSnapshot Snapshot() const {
+    return {id, tenant, geometry, segments};
+  }
   // The last segment before `number` that is sealed here; the root's id when
   // there is none.
   SegmentId SealedBefore(size_t number) const;

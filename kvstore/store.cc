@@ -32,6 +32,20 @@ size_t PrefixSegmentsMax(size_t prompt_tokens) {
   return (prompt_tokens - 1) / kSegmentTokens;
 }
 
+// The ids of the full segments of a prompt.
+std::vector<SegmentId> PromptSegments(const TenantSecret& secret,
+                                      const ModelDigest& model,
+                                      std::span<const uint32_t> prompt) {
+  std::vector<SegmentId> ids(prompt.size() / kSegmentTokens);
+  SegmentId parent = kRootSegment;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = MakeSegmentId(secret, model, parent,
+                           prompt.subspan(i * kSegmentTokens, kSegmentTokens));
+    parent = ids[i];
+  }
+  return ids;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
@@ -52,6 +66,7 @@ StoreCore::StoreCore(const StoreOptions& options,
                      Metrics* metrics)
     : options_(options),
       clock_(clock),
+      tenants_(options.tenant_secret),
       metrics_(metrics),
       arena_(std::move(arena)),
       tier_(std::make_unique<DramTier>(arena_.get())),
@@ -63,24 +78,29 @@ StoreCore::~StoreCore() {
   for (auto& session : sessions_.RemoveAll()) EndSession(std::move(session));
 }
 
-std::vector<SegmentId> StoreCore::PromptSegments(
-    const ModelDigest& model, std::span<const uint32_t> prompt) const {
-  std::vector<SegmentId> ids(prompt.size() / kSegmentTokens);
-  SegmentId parent = kRootSegment;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    ids[i] = MakeSegmentId(options_.tenant_secret, model, parent,
-                           prompt.subspan(i * kSegmentTokens, kSegmentTokens));
-    parent = ids[i];
-  }
-  return ids;
+absl::StatusOr<TenantRef> StoreCore::FindTenant(TenantId id) const {
+  TenantRef tenant = tenants_.Find(id);
+  if (tenant != nullptr) return tenant;
+  return absl::PermissionDeniedError(
+      absl::StrCat("tenant: ", tenants_.NameOf(id), " was removed"));
+}
+
+absl::StatusOr<Session*> StoreCore::FindSession(uint64_t session_id,
+                                                TenantId caller) {
+  Session* session = sessions_.Find(session_id, clock_->Now());
+  if (session != nullptr && session->tenant->id == caller) return session;
+  return absl::NotFoundError(
+      absl::StrCat("session_id: ", session_id, " is unknown or has ended"));
 }
 
 absl::StatusOr<NewSession> StoreCore::OpenSession(
     const ModelIdentityFields& model, std::span<const uint32_t> prompt,
-    const std::string& request_id, PrefixPins pins) {
+    const std::string& request_id, const OpenOptions& options) {
   FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
+  FC_ASSIGN_OR_RETURN(TenantRef tenant, FindTenant(options.tenant));
   const ModelDigest digest = ModelDigest::Of(model);
-  std::vector<SegmentId> ids = PromptSegments(digest, prompt);
+  std::vector<SegmentId> ids =
+      PromptSegments(tenant->secret, digest, prompt);
   auto table = std::make_shared<SegmentTable>();
   NewSession opened;
   {
@@ -88,9 +108,11 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
     FC_ASSIGN_OR_RETURN(Session * session, sessions_.Open(clock_->Now()));
     const auto prefix =
         std::span(ids).first(PrefixSegmentsMax(prompt.size()));
-    index_.Arrive({.now = clock_->Now(), .chain = ids});
+    index_.Arrive(
+        {.now = clock_->Now(), .chain = ids, .tenant = tenant->id});
     const size_t leading = index_.LongestPrefix(prefix);
-    const size_t end = pins == PrefixPins::kAll ? prefix.size() : leading;
+    const bool scattered = options.pins == PrefixPins::kAll;
+    const size_t end = scattered ? prefix.size() : leading;
     // From the end: what comes first is then used last, and evicted last.
     for (size_t i = end; i-- > 0;) {
       auto pin = index_.Pin(ids[i]);
@@ -100,11 +122,12 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
       if (table->size() <= i) table->resize(i + 1);
       (*table)[i] = {*std::move(view), nullptr, std::move(pin)};
     }
+    session->tenant = std::move(tenant);
     session->geometry = model.geometry;
     session->model = digest;
     session->request_id = request_id;
     session->chain = std::move(ids);
-    session->scattered = pins == PrefixPins::kAll;
+    session->scattered = scattered;
     session->segments = std::move(table);
     opened.id = session->id;
     std::copy(session->key, session->key + 2, opened.key);
@@ -125,16 +148,19 @@ void StoreCore::EndSession(std::unique_ptr<Session> session) {
   }
 }
 
-void StoreCore::CloseSession(uint64_t session_id) {
+void StoreCore::CloseSession(uint64_t session_id, TenantId caller) {
   absl::MutexLock lock(&mu_);
-  auto session = sessions_.Remove(session_id);
-  if (session != nullptr) EndSession(std::move(session));
+  if (!FindSession(session_id, caller).ok()) return;
+  EndSession(sessions_.Remove(session_id));
 }
 
 absl::StatusOr<int> StoreCore::LookupPrefix(const ModelIdentityFields& model,
-                                            std::span<const uint32_t> prompt) {
+                                            std::span<const uint32_t> prompt,
+                                            TenantId caller) {
   FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
-  std::vector<SegmentId> ids = PromptSegments(ModelDigest::Of(model), prompt);
+  FC_ASSIGN_OR_RETURN(TenantRef tenant, FindTenant(caller));
+  std::vector<SegmentId> ids =
+      PromptSegments(tenant->secret, ModelDigest::Of(model), prompt);
   absl::MutexLock lock(&mu_);
   return static_cast<int>(index_.LongestPrefix(std::span(ids).first(
              PrefixSegmentsMax(prompt.size())))) *
@@ -155,23 +181,22 @@ int StoreCore::ExpireIdle() {
 }
 
 absl::StatusOr<SessionSnapshot> StoreCore::Authorize(uint64_t session_id,
-                                                     const uint64_t key[2]) {
+                                                     const uint64_t key[2],
+                                                     TenantId caller) {
   absl::MutexLock lock(&mu_);
   Session* session = sessions_.Find(session_id, clock_->Now());
-  if (session == nullptr || !SameKey(session->key, key)) {
+  if (session == nullptr || session->tenant->id != caller ||
+      !SameKey(session->key, key)) {
     return absl::UnauthenticatedError(
         "session: unknown, ended, or the session key is not its key");
   }
   return session->Snapshot();
 }
 
-absl::StatusOr<SessionSnapshot> StoreCore::Snapshot(uint64_t session_id) {
+absl::StatusOr<SessionSnapshot> StoreCore::Snapshot(uint64_t session_id,
+                                                    TenantId caller) {
   absl::MutexLock lock(&mu_);
-  Session* session = sessions_.Find(session_id, clock_->Now());
-  if (session == nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("session_id: ", session_id, " is unknown or has ended"));
-  }
+  FC_ASSIGN_OR_RETURN(Session * session, FindSession(session_id, caller));
   return session->Snapshot();
 }
 

@@ -21,6 +21,7 @@
 #include "kvstore/probe.h"
 #include "kvstore/session.h"
 #include "kvstore/store_metrics.h"
+#include "kvstore/tenants/registry.h"
 #include "kvstore/tier.h"
 
 namespace forecache {
@@ -31,7 +32,7 @@ struct StoreOptions {
   size_t dram_bytes = size_t{1} << 30;
   // Exact scans cost four times the memory traffic of codes.
   ProbeSource probe_source = ProbeSource::kCodes;
-  // Keys the segment ids.  Stores that share segments share it.
+  // Keys the segment ids of the tenant "default".
   TenantSecret tenant_secret;
   size_t sessions_max = kSessionsMax;
   Nanos session_idle_timeout = kSessionIdleTimeout;
@@ -51,6 +52,14 @@ struct NewSession {
 enum class PrefixPins {
   kLeading,  // the longest prefix that is held without a gap
   kAll,      // every segment that is held: other stores may fill the gaps
+};
+
+// What a session is opened for, beside its prompt.
+//
+// Threads: a value.
+struct OpenOptions {
+  PrefixPins pins = PrefixPins::kLeading;
+  TenantId tenant = kDefaultTenant;  // who opens it, by its credential
 };
 
 struct SealResult {
@@ -81,28 +90,34 @@ class StoreCore {
   // Opens a session over a prompt and pins what is held of it.  With kAll the
   // context is scattered over several stores: segments that are not here are
   // no gaps, neither for probes nor for seals.  kInvalidArgument names a field
-  // outside its limit; kResourceExhausted at the limit of sessions.
+  // outside its limit; kPermissionDenied: no such tenant any more;
+  // kResourceExhausted at the limit of sessions.
   absl::StatusOr<NewSession> OpenSession(const ModelIdentityFields& model,
                                          std::span<const uint32_t> prompt,
                                          const std::string& request_id,
-                                         PrefixPins pins = PrefixPins::kLeading)
+                                         const OpenOptions& options = {})
       ABSL_LOCKS_EXCLUDED(mu_);
-  // Ends a session; one that is unknown has ended already.
-  void CloseSession(uint64_t session_id) ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends a session; one that is unknown, or another tenant's, has ended.
+  void CloseSession(uint64_t session_id, TenantId caller = kDefaultTenant)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Tokens of the longest prefix held.  Pins nothing, and is no use of it.
   absl::StatusOr<int> LookupPrefix(const ModelIdentityFields& model,
-                                   std::span<const uint32_t> prompt)
+                                   std::span<const uint32_t> prompt,
+                                   TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Ends sessions that were idle too long.  Returns how many.
   int ExpireIdle() ABSL_LOCKS_EXCLUDED(mu_);
 
-  // The session for one request.  kUnauthenticated when it is unknown, ended
-  // or the key is not its: which of them is not told.
+  // The session for one request.  kUnauthenticated when it is unknown, ended,
+  // another tenant's or the key is not its: which of them is not told.
   absl::StatusOr<SessionSnapshot> Authorize(uint64_t session_id,
-                                            const uint64_t key[2])
+                                            const uint64_t key[2],
+                                            TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
-  // The same for callers of the control plane, which have no key.  kNotFound.
-  absl::StatusOr<SessionSnapshot> Snapshot(uint64_t session_id)
+  // The same for callers of the control plane, which have no key.  kNotFound,
+  // for another tenant's session as well.
+  absl::StatusOr<SessionSnapshot> Snapshot(uint64_t session_id,
+                                           TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   StoreOccupancy Occupancy() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -136,7 +151,8 @@ class StoreCore {
   // another request is sealing it.
   absl::StatusOr<SealResult> SealSegment(uint64_t session_id,
                                          uint32_t segment,
-                                         std::span<const uint32_t> tokens)
+                                         std::span<const uint32_t> tokens,
+                                         TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   // Flips a bit of a stored part, for tests.
@@ -144,6 +160,7 @@ class StoreCore {
                             uint32_t kv_head, uint32_t block, bool value_part,
                             uint32_t bit) ABSL_LOCKS_EXCLUDED(mu_);
 
+  TenantRegistry& tenants() { return tenants_; }
   StoreMetrics& metrics() { return metrics_; }
   ProbeSource probe_source() const { return options_.probe_source; }
   Nanos session_idle_timeout() const { return options_.session_idle_timeout; }
@@ -154,9 +171,11 @@ class StoreCore {
   StoreCore(const StoreOptions& options, std::unique_ptr<DramArena> arena,
             Clock* clock, Metrics* metrics);
 
-  // The ids of the full segments of a prompt.
-  std::vector<SegmentId> PromptSegments(const ModelDigest& model,
-                                        std::span<const uint32_t> prompt) const;
+  // The tenant; kPermissionDenied when it was removed.
+  absl::StatusOr<TenantRef> FindTenant(TenantId id) const;
+  // The session, used now, of a caller of the control plane.
+  absl::StatusOr<Session*> FindSession(uint64_t session_id, TenantId caller)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndSession(std::unique_ptr<Session> session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Evicts until `allocate` does not return kResourceExhausted, or nothing is
@@ -176,13 +195,15 @@ class StoreCore {
       std::span<const uint32_t> tokens) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Sealing> BeginSeal(uint64_t session_id, uint32_t segment,
-                                    std::span<const uint32_t> tokens)
+                                    std::span<const uint32_t> tokens,
+                                    TenantId caller)
       ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<SealResult> FinishSeal(const Sealing& sealing)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   const StoreOptions options_;
   Clock* const clock_;
+  TenantRegistry tenants_;
   StoreMetrics metrics_;
   // Before all that holds segments: those give their memory back to it.
   const std::unique_ptr<DramArena> arena_;

@@ -111,6 +111,7 @@ void StoreMetrics::AddRefusals(Metrics* metrics) {
   refused_malformed = MessagesRefused(metrics, "malformed");
   refused_version = MessagesRefused(metrics, "version");
   refused_epoch = MessagesRefused(metrics, "epoch");
+  refused_hello = MessagesRefused(metrics, "hello");
   refused_session = MessagesRefused(metrics, "session");
   refused_request = MessagesRefused(metrics, "request");
   refused_damaged = MessagesRefused(metrics, "damaged");

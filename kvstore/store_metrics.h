@@ -40,6 +40,7 @@ struct StoreMetrics {
   Counter* refused_malformed;
   Counter* refused_version;
   Counter* refused_epoch;
+  Counter* refused_hello;     // not proven, or none before
   Counter* refused_session;
   Counter* refused_request;   // a field outside its limit
   Counter* refused_damaged;   // the payload's checksum does not match

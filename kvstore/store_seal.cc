@@ -42,7 +42,7 @@ absl::StatusOr<std::vector<SegmentId>> StoreCore::ChainIds(
   SegmentId parent = first > 0 ? session.chain[first - 1] : kRootSegment;
   std::vector<SegmentId> ids;
   for (size_t i = 0; i < count; ++i) {
-    parent = MakeSegmentId(options_.tenant_secret, session.model, parent,
+    parent = MakeSegmentId(session.tenant->secret, session.model, parent,
                            tokens.subspan(i * kSegmentTokens, kSegmentTokens));
     if (first + i < session.chain.size() &&
         session.chain[first + i] != parent) {
@@ -54,16 +54,13 @@ absl::StatusOr<std::vector<SegmentId>> StoreCore::ChainIds(
 }
 
 absl::StatusOr<StoreCore::Sealing> StoreCore::BeginSeal(
-    uint64_t session_id, uint32_t segment, std::span<const uint32_t> tokens) {
+    uint64_t session_id, uint32_t segment, std::span<const uint32_t> tokens,
+    TenantId caller) {
   Sealing sealing;
   sealing.session_id = session_id;
   sealing.number = segment;
   absl::MutexLock lock(&mu_);
-  Session* session = sessions_.Find(session_id, clock_->Now());
-  if (session == nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("session_id: ", session_id, " is unknown or has ended"));
-  }
+  FC_ASSIGN_OR_RETURN(Session * session, FindSession(session_id, caller));
   const SegmentTable& table = *session->segments;
   if (segment >= table.size() || table[segment].view == nullptr) {
     return absl::FailedPreconditionError(
@@ -102,7 +99,8 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
   } else {
     FC_RETURN_IF_ERROR(tier_->Put(sealing.id, sealing.segment));
     // The nearest ancestor that lies here: it must not go before this one.
-    ref.pin = index_.Insert(sealing.id, session->SealedBefore(sealing.number));
+    ref.pin = index_.Insert(sealing.id, session->SealedBefore(sealing.number),
+                            session->tenant->id);
   }
   auto view = tier_->Pin(sealing.id);
   FC_CHECK_OK(view.status());  // the index and the tier change together
@@ -116,13 +114,15 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
 }
 
 absl::StatusOr<SealResult> StoreCore::SealSegment(
-    uint64_t session_id, uint32_t segment, std::span<const uint32_t> tokens) {
+    uint64_t session_id, uint32_t segment, std::span<const uint32_t> tokens,
+    TenantId caller) {
   if (tokens.empty() || tokens.size() % kSegmentTokens != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("tokens has ", tokens.size(), ", must have ",
                      kSegmentTokens, " of each segment"));
   }
-  FC_ASSIGN_OR_RETURN(Sealing sealing, BeginSeal(session_id, segment, tokens));
+  FC_ASSIGN_OR_RETURN(Sealing sealing,
+                      BeginSeal(session_id, segment, tokens, caller));
   if (sealing.segment == nullptr) return SealResult{sealing.id, true};
   sealing.claim = Segment::SealClaim(sealing.segment.get());
   if (!sealing.claim.held()) {

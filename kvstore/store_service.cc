@@ -69,7 +69,7 @@ std::span<const uint32_t> TokensOf(
 
 }  // namespace
 
-StoreService::StoreService(StoreCore* store, const DataPlane* data_plane,
+StoreService::StoreService(StoreCore* store, DataPlane* data_plane,
                            const StoreServiceOptions& options)
     : store_(store),
       data_plane_(data_plane),
@@ -88,6 +88,11 @@ grpc::Status StoreService::Attach(grpc::ServerContext* context,
   }
   LogInfo("worker attached", {{"worker", request->worker_name()},
                               {"peer", context->peer()}});
+  auto grant = data_plane_->Invite(kDefaultTenant);
+  if (!grant.ok()) return ToGrpc(grant.status());
+  reply->set_hello_grant(grant->id);
+  reply->set_hello_key(grant->key.data(), grant->key.size());
+  reply->set_hello_within_ms(kHelloGrantTimeout / kMillisecond);
   reply->set_wire_version(wire::kVersion);
   reply->set_epoch(data_plane_->epoch());
   reply->set_data_plane_address(data_plane_->Address());
@@ -130,7 +135,8 @@ grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
   if (Resumed(*request, reply)) return grpc::Status::OK;
   auto opened = store_->OpenSession(
       *model, TokensOf(request->prompt_tokens()), request->request_id(),
-      request->scattered() ? PrefixPins::kAll : PrefixPins::kLeading);
+      {.pins = request->scattered() ? PrefixPins::kAll
+                                    : PrefixPins::kLeading});
   if (!opened.ok()) return ToGrpc(opened.status());
   reply->set_session_id(opened->id);
   reply->set_session_key(opened->key, sizeof(opened->key));

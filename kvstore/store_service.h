@@ -25,7 +25,7 @@ struct StoreServiceOptions {
 // Lifetime: the store and the data plane outlive it.
 class StoreService : public v1::KvStore::Service {
  public:
-  StoreService(StoreCore* store, const DataPlane* data_plane,
+  StoreService(StoreCore* store, DataPlane* data_plane,
                const StoreServiceOptions& options);
 
   grpc::Status Attach(grpc::ServerContext* context,
@@ -56,7 +56,7 @@ class StoreService : public v1::KvStore::Service {
   uint32_t LeaseMs() const;
 
   StoreCore* const store_;
-  const DataPlane* const data_plane_;
+  DataPlane* const data_plane_;
   const StoreServiceOptions options_;
   const Nanos started_;
 };

@@ -24,10 +24,12 @@ static_assert(std::endian::native == std::endian::little,
               "the wire is little-endian");
 
 inline constexpr uint32_t kMagic = 0x31574346;  // "FCW1"
-inline constexpr uint16_t kVersion = 2;
+inline constexpr uint16_t kVersion = 3;
 
 enum class MessageType : uint16_t {
-  kHello = 1,       // worker -> store: no body.  Answered by kHelloAck.
+  // No body; payload: HelloProof.  Answered by kHelloAck or kError.  Until
+  // then all else is refused.
+  kHello = 1,
   kHelloAck = 2,    // no body
   kPutBlocks = 3,   // PutBlocksBody.  Answered by kPutAck or kError.
   kPutAck = 4,      // no body
@@ -60,6 +62,13 @@ struct WireHeader {
   uint32_t checked_bytes = 0;  // at most payload_bytes
 };
 static_assert(sizeof(WireHeader) == 64);
+
+// Shows that the sender attached on the control plane a moment ago.
+struct HelloProof {
+  uint64_t grant = 0;  // from Attach
+  uint8_t mac[32] = {};
+};
+static_assert(sizeof(HelloProof) == 40);
 
 // Whole blocks of one layer, all KV heads.  All or nothing: one part that does
 // not match its checksum refuses the message.  Payload:

@@ -29,17 +29,16 @@ DataPlaneThread::~DataPlaneThread() {
   client_.reset();
 }
 
-absl::Status DataPlaneThread::Connect(int member, const std::string& address,
-                                      uint32_t epoch) {
+absl::Status DataPlaneThread::Connect(int member,
+                                      const StoreAddress& store) {
   auto answered = std::make_shared<absl::Notification>();
   auto status = std::make_shared<absl::Status>();
   Run([&] {
     absl::Status started =
-        client_->Connect(member, address, epoch,
-                         [=](const absl::Status& hello) {
-                           *status = hello;
-                           answered->Notify();
-                         });
+        client_->Connect(member, store, [=](const absl::Status& hello) {
+          *status = hello;
+          answered->Notify();
+        });
     if (!started.ok()) {
       *status = started;
       answered->Notify();
@@ -62,8 +61,8 @@ absl::Status DataPlaneThread::Connect(int member, const std::string& address,
 GroupDataPlane DataPlaneThread::ForControl() {
   return {
       .connect =
-          [this](int member, const StoreAddress& address) {
-            return Connect(member, address.data_plane, address.epoch);
+          [this](int member, const StoreAddress& store) {
+            return Connect(member, store);
           },
       .drop =
           [this](int member, const absl::Status& why) {

@@ -33,8 +33,7 @@ class DataPlaneThread {
   ~DataPlaneThread();
 
   // Connects to a store; blocks until it answered, at most kConnectTimeout.
-  absl::Status Connect(int member, const std::string& address,
-                       uint32_t epoch);
+  absl::Status Connect(int member, const StoreAddress& store);
 
   // What GroupControl needs of it.
   GroupDataPlane ForControl();

@@ -119,8 +119,17 @@ absl::StatusOr<StoreAddress> ControlClient::Attach(
                      reply.wire_version(), ", this side's is ",
                      wire::kVersion));
   }
-  return StoreAddress{reply.store_id(), reply.data_plane_address(),
-                      reply.epoch()};
+  StoreAddress store{reply.store_id(), reply.data_plane_address(),
+                     reply.epoch()};
+  if (reply.hello_key().size() != store.grant.key.size()) {
+    return absl::InternalError(
+        absl::StrCat("store ", impl_->address, ": hello_key is not ",
+                     store.grant.key.size(), " bytes"));
+  }
+  store.grant.id = reply.hello_grant();
+  std::memcpy(store.grant.key.data(), reply.hello_key().data(),
+              store.grant.key.size());
+  return store;
 }
 
 absl::StatusOr<OpenedSession> ControlClient::OpenSession(

@@ -22,12 +22,6 @@ struct ModelFingerprint {
   float rope_base = 0;
 };
 
-struct StoreAddress {
-  std::string store_id;
-  std::string data_plane;  // for DataClient::Connect
-  uint32_t epoch = 0;
-};
-
 struct OpenedSession {
   SessionHandle handle;
   int cached_tokens = 0;  // a multiple of 256, less than the prompt

@@ -37,18 +37,24 @@ DataClient::~DataClient() {
   }
 }
 
-absl::Status DataClient::Connect(const std::string& address, uint32_t epoch,
-                                 Done done) {
+absl::Status DataClient::Connect(const StoreAddress& store, Done done) {
   impl_->Disconnect(absl::UnavailableError("the worker connects anew"));
-  auto endpoint = impl_->transport->Connect(address);
+  auto endpoint = impl_->transport->Connect(store.data_plane);
   if (!endpoint.ok()) return endpoint.status();
   impl_->endpoint = *endpoint;
-  impl_->epoch = epoch;
+  impl_->epoch = store.epoch;
   auto request = impl_->Begin(RequestKind::kHello, {}, 0);
   if (!request.ok()) return request.status();
   (*request)->done = std::move(done);
   (*request)->deadline = impl_->clock->Now() + kConnectTimeout;
-  return impl_->Send(*request, HeaderFor(MessageType::kHello, {}), {});
+  wire::WireHeader header = HeaderFor(MessageType::kHello, {});
+  header.epoch = store.epoch;
+  header.request_id = (*request)->id;
+  const wire::HelloProof proof = ProveHello(store.grant, header);
+  const ByteView bytes = AsBytes(proof);
+  (*request)->payload.assign(bytes.begin(), bytes.end());
+  wire::DescribePayload((*request)->payload, bytes.size(), &header);
+  return impl_->Send(*request, header, {});
 }
 
 absl::Status DataClient::PutBlocks(const SessionHandle& session, int layer,

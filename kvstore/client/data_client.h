@@ -18,10 +18,21 @@
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "kvstore/geometry.h"
+#include "kvstore/hello.h"
 #include "kvstore/wire.h"
 #include "transport/transport.h"
 
 namespace forecache {
+
+// Where a store's data plane is, and what opens it: from ControlClient::Attach.
+//
+// Threads: a value.
+struct StoreAddress {
+  std::string store_id;
+  std::string data_plane;
+  uint32_t epoch = 0;
+  HelloGrant grant;  // for one Connect, soon
+};
 
 // A session as the data plane sees it: from ControlClient::OpenSession.
 struct SessionHandle {
@@ -141,10 +152,11 @@ class DataClient : public MessageHandler {
   ~DataClient() override;
 
   // Connects to a store and says hello; `done` tells whether it answered, with
-  // kDeadlineExceeded after kConnectTimeout, and with kFailedPrecondition when
-  // it has another wire version or epoch.  A connection that is there is closed
+  // kDeadlineExceeded after kConnectTimeout, with kFailedPrecondition when it
+  // has another wire version or epoch, and with kUnauthenticated when it does
+  // not take the grant (any more).  A connection that is there is closed
   // first; its requests end with kUnavailable.
-  absl::Status Connect(const std::string& address, uint32_t epoch, Done done);
+  absl::Status Connect(const StoreAddress& store, Done done);
 
   // Puts whole blocks [first_block, first_block + block_count) of one layer.
   // `payload` as in wire::PutBlocksBody, moved in and kept until `done`.

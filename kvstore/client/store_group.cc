@@ -113,13 +113,13 @@ StoreGroup::StoreGroup(Transport* transport, Clock* clock,
 
 StoreGroup::~StoreGroup() = default;
 
-absl::Status StoreGroup::Connect(int member, const std::string& address,
-                                 uint32_t epoch, Done done) {
+absl::Status StoreGroup::Connect(int member, const StoreAddress& store,
+                                 Done done) {
   Impl::Member& at = impl_->members[member];
   at.connected = false;
   impl_->sessions->SetAlive(member, false);
   return at.client->Connect(
-      address, epoch,
+      store,
       [impl = impl_.get(), member,
        done = std::move(done)](const absl::Status& hello) {
         if (hello.ok()) {

@@ -39,8 +39,7 @@ class StoreGroup {
   ~StoreGroup();
 
   // See DataClient::Connect.
-  absl::Status Connect(int member, const std::string& address, uint32_t epoch,
-                       Done done);
+  absl::Status Connect(int member, const StoreAddress& store, Done done);
   // The control plane found the member dead: its requests end now.
   void Drop(int member, const absl::Status& why);
   // Told on each loss of a connection, and of each member that has owed

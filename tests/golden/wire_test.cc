@@ -1,4 +1,4 @@
-// The data plane's messages, byte for byte: version 2.  A change here is a new
+// The data plane's messages, byte for byte: version 3.  A change here is a new
 // version (docs/WIRE.md).
 #include "kvstore/wire.h"
 
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "kvstore/hello.h"
 
 namespace forecache::wire {
 namespace {
@@ -41,7 +42,7 @@ std::string HexOf(MessageType type, ByteView body, ByteView payload,
 
 TEST(WireGoldenTest, HeaderAlone) {
   EXPECT_EQ(HexOf(MessageType::kHello, {}, {}, 0),
-            "4643573102000100040302016864381b18171615141312112827262524232221"
+            "46435731030001000403020133c0836e18171615141312112827262524232221"
             "3837363534333231484746454443424100000000000000000000000000000000");
 }
 
@@ -49,12 +50,15 @@ TEST(WireGoldenTest, PutBlocks) {
   PutBlocksBody body{0x51, 0x52, 0x53, 0};
   std::vector<std::byte> payload(24, std::byte{0xAB});
   EXPECT_EQ(HexOf(MessageType::kPutBlocks, AsBytes(body), payload, 8),
-            "46435731020003000403020109adc69218171615141312112827262524232221"
+            "46435731030003000403020131934eff18171615141312112827262524232221"
             "383736353433323148474645444342411800000010000000bb47d59808000000"
             "51000000520000005300000000000000");
 }
 
 TEST(WireGoldenTest, Bodies) {
+  EXPECT_EQ(Hex(AsBytes(HelloProof{1, {2, 3}})),
+            "0100000000000000"
+            "0203000000000000000000000000000000000000000000000000000000000000");
   EXPECT_EQ(Hex(AsBytes(FetchBody{1, 0})), "0100000000000000");
   EXPECT_EQ(Hex(AsBytes(FetchEntry{1, 2, 5, 3, 4})),
             "01000000020005000300000004000000");
@@ -72,6 +76,17 @@ TEST(WireGoldenTest, Bodies) {
   EXPECT_EQ(Hex(AsBytes(CorrectedHead{1, 0.125f, 0.25f, 0})),
             "010000000000003e0000803e00000000");
   EXPECT_EQ(Hex(AsBytes(ErrorBody{15, 0})), "0f00000000000000");
+}
+
+// What the MAC of a HELLO is of, and how: HMAC-SHA256.
+TEST(WireGoldenTest, HelloProof) {
+  HelloGrant grant{0x5152535455565758, {}};
+  for (size_t i = 0; i < grant.key.size(); ++i) {
+    grant.key[i] = static_cast<uint8_t>(i);
+  }
+  EXPECT_EQ(Hex(AsBytes(ProveHello(grant, Header(MessageType::kHello)))),
+            "5857565554535251"
+            "0842c53c5bafe275137b5a5bc4bc3e5867615c10def9c7cfaf19cc3634ebee32");
 }
 
 TEST(WireTest, ParseGivesBackWhatWasPacked) {

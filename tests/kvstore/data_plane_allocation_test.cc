@@ -54,7 +54,7 @@ class AllocationTest : public StoreFixture {
     for (int i = 0; i < 3; ++i) {
       FC_CHECK_OK(PutAndSeal(opened.id, context_, i));
     }
-    FC_CHECK_OK(client_.Connect(plane_.Address(), plane_.epoch(), nullptr));
+    FC_CHECK_OK(client_.Connect(AddressOf(plane_), nullptr));
     Drive();
   }
 

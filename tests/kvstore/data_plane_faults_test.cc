@@ -65,8 +65,7 @@ class FaultsTest : public StoreFixture,
     absl::Status hello = absl::UnknownError("not yet");
     for (int i = 0; i < 50 && !hello.ok(); ++i) {
       FC_CHECK_OK(client_->Connect(
-          plane_->Address(), plane_->epoch(),
-          [&](const absl::Status& got) { hello = got; }));
+          AddressOf(*plane_), [&](const absl::Status& got) { hello = got; }));
       ASSERT_TRUE(Drive());
     }
     ASSERT_EQ(hello, absl::OkStatus());

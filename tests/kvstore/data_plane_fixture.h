@@ -11,6 +11,7 @@
 
 #include "common/crc32c.h"
 #include "kvstore/data_plane.h"
+#include "tests/kvstore/hello.h"
 #include "tests/kvstore/store_fixture.h"
 #include "transport/loopback_transport.h"
 
@@ -81,8 +82,7 @@ class DataPlaneFixture : public StoreFixture {
 
   absl::Status Connect() {
     return Await([&](DataClient::Done done) {
-      return client_->Connect(plane_->Address(), plane_->epoch(),
-                              std::move(done));
+      return client_->Connect(AddressOf(*plane_), std::move(done));
     });
   }
 

@@ -247,7 +247,9 @@ TEST_F(DataPlaneFixture, StaleKeyIsRefused) {
 
 TEST_F(DataPlaneFixture, OtherEpochIsRefused) {
   absl::Status status = Await([&](DataClient::Done done) {
-    return client_->Connect(plane_->Address(), plane_->epoch() + 1, done);
+    StoreAddress store = AddressOf(*plane_);
+    ++store.epoch;
+    return client_->Connect(store, done);
   });
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
 }

@@ -94,8 +94,8 @@ class GroupFixture : public ::testing::Test {
 
   absl::Status Connect(int m) {
     absl::Status status = Await([&](StoreGroup::Done done) {
-      return group_->Connect(m, stores_[m]->plane->Address(),
-                             stores_[m]->plane->epoch(), std::move(done));
+      return group_->Connect(m, AddressOf(*stores_[m]->plane),
+                             std::move(done));
     });
     if (status.ok()) sessions_->SetAlive(m, true);
     return status;
@@ -105,7 +105,8 @@ class GroupFixture : public ::testing::Test {
   std::optional<OpenedSession> OpenAt(int m, const TestContext& context) {
     if (stores_[m]->core == nullptr) return std::nullopt;
     auto opened = stores_[m]->core->OpenSession(
-        TestModel(), context.tokens(), "test", PrefixPins::kAll);
+        TestModel(), context.tokens(), "test",
+        OpenOptions{.pins = PrefixPins::kAll});
     FC_CHECK_OK(opened.status());
     OpenedSession result;
     result.handle = {opened->id,

@@ -24,8 +24,9 @@ class HostilePeerTest : public StoreFixture {
     FC_CHECK_OK(PutSegment(opened.id, context_, 0));
     to_store_ = *peer_.transport_.Connect(plane_.Address());
     absl::Status hello = absl::UnknownError("not yet");
-    FC_CHECK_OK(client_.Connect(plane_.Address(), plane_.epoch(),
-                                [&](const absl::Status& got) { hello = got; }));
+    FC_CHECK_OK(client_.Connect(
+        AddressOf(plane_), [&](const absl::Status& got) { hello = got; }));
+    Greet(&peer_, to_store_, &plane_);
     Move();
     FC_CHECK_OK(hello);
   }
@@ -100,6 +101,26 @@ TEST_F(HostilePeerTest, GuessingOfSessionsIsCutOff) {
   for (const Bytes& answer : peer_.headers) {
     EXPECT_EQ(answer[6], std::byte{9});  // ERROR, never a PUSH
   }
+}
+
+// One that guesses at HELLOs, or never says one.
+TEST_F(HostilePeerTest, FloodBeforeAHelloIsCutOff) {
+  ManualPeer stranger;
+  Endpoint* to = *stranger.transport_.Connect(plane_.Address());
+  const auto [hello, proof] = HelloMessage({"", "", plane_.epoch(), {}});
+  const Bytes ping = Message(wire::MessageType::kPing, session_, {}, {});
+  int sent = 0;
+  while (stranger.disconnects == 0 && sent < 2 * kPeerFaultsMax) {
+    const bool guess = sent++ % 2 == 0;
+    stranger.Send(to, guess ? hello : ping, guess ? proof : Bytes());
+    stranger.transport_.Progress();
+    plane_.RunOnce();
+    plane_.RunOnce();
+    stranger.transport_.Progress();
+  }
+  EXPECT_EQ(stranger.disconnects, 1);
+  EXPECT_LE(sent, kPeerFaultsMax + 3);
+  EXPECT_EQ(peer_.disconnects, 0);
 }
 
 TEST_F(HostilePeerTest, BlocksOutOfRangeAreCutOff) {
@@ -222,6 +243,7 @@ TEST_F(HostilePeerTest, StalledPeerLeavesBuffersToOthers) {
                   {.push_buffers = 4, .peer_push_buffers = 2});
   auto stalled = std::make_unique<ManualPeer>();
   Endpoint* to_plane = *stalled->transport_.Connect(plane.Address());
+  Greet(stalled.get(), to_plane, &plane);
   std::vector<wire::FetchEntry> entries = AllEntries(kTestGeometry, 16);
   const wire::FetchBody body{static_cast<uint32_t>(entries.size()), 0};
   const ByteView bytes = AsBytes(std::span<const wire::FetchEntry>(entries));
@@ -236,7 +258,7 @@ TEST_F(HostilePeerTest, StalledPeerLeavesBuffersToOthers) {
   LoopbackTransport transport;
   DataClient client(&transport, &clock_);
   int fetched = 0;
-  FC_CHECK_OK(client.Connect(plane.Address(), plane.epoch(), nullptr));
+  FC_CHECK_OK(client.Connect(AddressOf(plane), nullptr));
   KeepingSink sink;
   for (int i = 0; i < 10; ++i) {
     FC_CHECK_OK(client
@@ -265,6 +287,7 @@ TEST_F(HostilePeerTest, StalledPeerLeavesBuffersToOthers) {
 TEST_F(HostilePeerTest, PeersTakeTurns) {
   ManualPeer many;
   Endpoint* to_plane = *many.transport_.Connect(plane_.Address());
+  Greet(&many, to_plane, &plane_);
   const wire::FetchBody body{1, 0};
   const wire::FetchEntry entry;
   const Bytes payload(AsBytes(entry).begin(), AsBytes(entry).end());

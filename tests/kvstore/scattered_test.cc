@@ -14,7 +14,7 @@ class ScatteredTest : public StoreFixture {
     std::span<const uint32_t> prompt = context.tokens();
     if (tokens > 0) prompt = prompt.first(tokens);
     auto opened = store_->OpenSession(TestModel(), prompt, "test",
-                                      PrefixPins::kAll);
+                                      OpenOptions{.pins = PrefixPins::kAll});
     FC_CHECK_OK(opened.status());
     return *opened;
   }

@@ -135,7 +135,7 @@ class Worker {
         client(transport_.get(), Clock::Real()) {
     auto store = control.Attach("test");
     FC_CHECK_OK(store.status());
-    Run(client.Connect(store->data_plane, store->epoch, Done()));
+    Run(client.Connect(*store, Done()));
   }
 
   // A callback that is waited for.
@@ -237,11 +237,12 @@ void MeasureTheWay(const std::string& address, const std::string& transports,
   ASSERT_TRUE(store.ok()) << store.status();
   DataClient client(&transport, Clock::Real());
   bool answered = false;
-  ASSERT_TRUE(client.Connect(store->data_plane, store->epoch,
-                             [&](const absl::Status& got) {
-                               answered = true;
-                               EXPECT_EQ(got, absl::OkStatus());
-                             })
+  ASSERT_TRUE(client
+                  .Connect(*store,
+                           [&](const absl::Status& got) {
+                             answered = true;
+                             EXPECT_EQ(got, absl::OkStatus());
+                           })
                   .ok());
   // Twice the probe's time: one of the two processes may not be scheduled.
   const Nanos end = Clock::Real()->Now() + 2 * kTransportProbeTimeout;

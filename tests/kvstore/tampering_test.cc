@@ -19,6 +19,7 @@ class StoreTamperingTest : public StoreFixture {
   StoreTamperingTest()
       : plane_(store_.get(), std::make_unique<LoopbackTransport>(), {}) {
     to_store_ = *peer_.transport_.Connect(plane_.Address());
+    Greet(&peer_, to_store_, &plane_);
     TestContext context(1, 1);
     NewSession opened = Open(context);
     session_ = {opened.id, {opened.key[0], opened.key[1]}, kTestGeometry};
@@ -129,6 +130,7 @@ TEST_F(StoreTamperingTest, FullQueueIsAnsweredBusy) {
   DataPlane plane(store_.get(), std::make_unique<LoopbackTransport>(),
                   {.push_buffers = 1, .queued_fetches = 2});
   Endpoint* to = *peer_.transport_.Connect(plane.Address());
+  Greet(&peer_, to, &plane);
   wire::FetchBody fetch{1, 0};
   wire::FetchEntry entry;
   Bytes payload(AsBytes(entry).begin(), AsBytes(entry).end());
@@ -150,7 +152,7 @@ TEST_F(StoreTamperingTest, FullQueueIsAnsweredBusy) {
 class ClientTamperingTest : public ::testing::Test {
  protected:
   ClientTamperingTest() {
-    FC_CHECK_OK(client_.Connect(store_.transport_.Address(), 1,
+    FC_CHECK_OK(client_.Connect({"", store_.transport_.Address(), 1, {}},
                                 [this](const absl::Status& got) {
                                   hello_ = got;
                                 }));
