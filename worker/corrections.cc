@@ -56,16 +56,19 @@ void Prefetcher::StartCorrection(const Advanced& advanced) {
                                .resident = residency_,
                                .slot_count = slot_counts_,
                                .slots = offered_};
+  const size_t ticket = under_way_.Begin();
   const absl::StatusOr<uint64_t> sent = data_plane_->client()->Correct(
       session_, request, &correction_sink_,
-      [this, alive = alive_, layer](const absl::Status& end) {
+      [this, alive = alive_, layer, ticket](const absl::Status& end) {
         if (!*alive) return;
+        under_way_.End(ticket);
         if (!end.ok() && !absl::IsDataLoss(end) && !absl::IsNotFound(end)) {
           return Fail(Annotate(end, "correction"));
         }
         EndCorrection(layer);
       });
-  if (sent.ok()) return Remember(*sent);
+  if (sent.ok()) return under_way_.Sent(ticket, *sent);
+  under_way_.End(ticket);
   TakeBackOffered(layer);
   Fail(Annotate(sent.status(), "correction"));
 }

@@ -43,7 +43,9 @@ Prefetcher::Prefetcher(const SessionHandle& session,
 Prefetcher::~Prefetcher() {
   data_plane_->Run([this] {
     *alive_ = false;
-    for (uint64_t fetch : fetches_) data_plane_->client()->Cancel(fetch);
+    for (const uint64_t request : under_way_.Ids()) {
+      data_plane_->client()->Cancel(request);
+    }
   });
 }
 
@@ -199,10 +201,12 @@ void Prefetcher::SendFetch(int layer,
     absl::MutexLock lock(&gate.mutex);
     round = gate.round;
   }
+  const size_t ticket = under_way_.Begin();
   absl::StatusOr<uint64_t> request = data_plane_->client()->Fetch(
       session_, layer, missing, this,
-      [this, alive = alive_, layer, round](const absl::Status& end) {
+      [this, alive = alive_, layer, round, ticket](const absl::Status& end) {
         if (!*alive) return;
+        under_way_.End(ticket);
         if (!end.ok() && !absl::IsDataLoss(end) && !absl::IsNotFound(end)) {
           Fail(Annotate(end, "fetch"));
           return;
@@ -213,20 +217,9 @@ void Prefetcher::SendFetch(int layer,
           gate.turn = Turn::kReady;
         }
       });
-  if (!request.ok()) {
-    Fail(Annotate(request.status(), "fetch"));
-    return;
-  }
-  Remember(*request);
-}
-
-void Prefetcher::Remember(uint64_t fetch) {
-  // Two fetches a layer and token: a short memory is enough for Cancel.
-  const size_t most = 4 * gates_.size();
-  if (fetches_.size() >= 2 * most) {
-    fetches_.erase(fetches_.begin(), fetches_.begin() + most);
-  }
-  fetches_.push_back(fetch);
+  if (request.ok()) return under_way_.Sent(ticket, *request);
+  under_way_.End(ticket);
+  Fail(Annotate(request.status(), "fetch"));
 }
 
 void Prefetcher::OnBlock(int layer, const wire::PushEntry& entry, ByteView k,

@@ -29,6 +29,7 @@
 #include "kvstore/client/data_client.h"
 #include "predictor/predictor.h"
 #include "worker/data_plane_thread.h"
+#include "worker/requests_under_way.h"
 #include "worker/resident_cache.h"
 #include "worker/session_fault.h"
 
@@ -203,7 +204,6 @@ class Prefetcher : public BlockSink {
   void ChooseBlocks(const Advanced& advanced, int kv_head);
   void StartFetch(int layer, std::vector<wire::FetchEntry> missing);
   void SendFetch(int layer, const std::vector<wire::FetchEntry>& missing);
-  void Remember(uint64_t fetch);
   void Fail(const absl::Status& why);
 
   // On the decode thread.
@@ -232,7 +232,9 @@ class Prefetcher : public BlockSink {
   std::vector<BlockChoice> choices_;
   std::vector<int32_t> wanted_;
   std::vector<int32_t> resident_;
-  std::vector<uint64_t> fetches_;  // the ones sent, for Cancel
+  // Fetches and corrections.  All are cancelled before this goes: whatever a
+  // silent store owes, no sink hears of it afterwards.
+  RequestsUnderWay under_way_;
   // Of the correction that is being asked for: see CorrectRequest.
   std::vector<uint64_t> residency_;
   std::vector<uint32_t> slot_counts_;

@@ -105,6 +105,30 @@ TEST_F(GroupTest, ADeadStoreCostsItsBlocksAndNotTheAnswer) {
             1);
 }
 
+// What a paused store owes when an answer ends comes, or fails, when nobody
+// waits for it any more: many tokens' worth, since `skip` waits for none.
+TEST_F(GroupTest, WhatAPausedStoreOwesOutlivesTheAnswer) {
+  Start(2);
+  if (IsSkipped() || HasFatalFailure()) return;
+  auto request = Request(StoryText(kTextBytes), v1::SPARSE);
+  request.set_max_tokens(40);
+  request.set_late_policy(v1::SKIP);
+  for (const int then : {SIGCONT, SIGKILL}) {
+    int tokens = 0;
+    const auto answer =
+        client_->Generate(request, [&](const v1::GenerateEvent& event) {
+          if (event.has_token() && ++tokens == 5) {
+            kill(stores_[1].pid, SIGSTOP);
+          }
+        });
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    kill(stores_[1].pid, then);
+    const auto next = Answer(request);
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_EQ(next->summary.wrong_blocks(), 0u);
+  }
+}
+
 TEST_F(GroupTest, AStoreNamedTwiceIsRefused) {
   const Ended ended = RunToEnd({kWorkerBinary, "--model", ModelPath(),
                                 "--store", "127.0.0.1:1", "--store",
