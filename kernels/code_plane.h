@@ -60,6 +60,16 @@ inline constexpr int kRotatedRunChannels = 16;
 // A key's codes change at 0 and at +-this many times its root mean square: the
 // best four equal steps for a normal variable.
 inline constexpr float kRotatedStep = 0.9957f;
+// What codes leave out of a key is spread evenly over its rotated channels, so
+// a logit is off by a normal variable whose variance is a constant times the
+// squares of its norm, of the query's length and of the scale.  A normal
+// channel's best levels hold 0.8825 of its square, and the levels' mean square
+// is 3.555: the first two factors.  The exponential of a noisy logit is too
+// large on average, by exp(variance / 2); scans take that off.  The last factor
+// is measured on a model's keys: queries lie partly along the keys that they
+// find, where codes leave out nothing (0.7), and where one key has most of the
+// attention, which is likelier among few keys, its noise is not averaged.
+inline constexpr float kRotatedNoise = (1 - 0.8825f) * 3.555f * 0.5f;
 
 inline const float* RotatedPlaneMean(const std::byte* plane) {
   return reinterpret_cast<const float*>(plane);

@@ -11,7 +11,9 @@
 //                 (signs, then Hadamard) and levels -3, -1, 1, 3.  An eighth of
 //                 the bytes.  A rotated key's channels are alike, so that one
 //                 norm a key serves them all, and a query is made ready once
-//                 for all planes.
+//                 for all planes.  Scans take half the variance of a logit's
+//                 noise off it (kernels/code_plane.h: kRotatedNoise), so that
+//                 log-sum-exps are right on average.
 //
 // The bytes of both are in kernels/code_plane.h; docs/CODES.md says what each
 // is worth on real keys, and what it costs.

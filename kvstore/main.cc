@@ -102,6 +102,7 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
                       {"transports", flags.transports},
                       {"ucx", UcxVersion()},
                       {"probe", flags.probe},
+                      {"probe_codes", flags.probe_codes},
                       {"eviction", flags.eviction},
                       {"isa", KernelIsa()},
                       {"dram_mib", flags.dram_mib},
@@ -192,6 +193,8 @@ int Run(const StoreFlags& flags) {
   options.eviction = flags.eviction;
   options.probe_source =
       flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;
+  options.code_kind =
+      flags.probe_codes == 4 ? CodeKind::k4Bit : CodeKind::k2BitRotated;
   auto store = StoreCore::Create(options, Clock::Real(), &metrics);
   if (!store.ok()) return Fail(Annotate(store.status(), "--dram-mib"));
   auto transport = OpenTransport(flags, &metrics);

@@ -57,7 +57,7 @@ void Prober::ScanCodes(const KvGeometry& geometry,
                        const ProbeRequest& request, int kv_head) {
   if (planes_.empty()) return;
   CodeScan scan;
-  scan.kind = CodeKind::k4Bit;
+  scan.kind = kind_;
   scan.head_dim = geometry.head_dim;
   scan.group = geometry.group;
   scan.planes = planes_.data();
@@ -135,7 +135,9 @@ size_t Prober::ScanHead(const SessionSnapshot& session,
       codes = view->CodePlane(request.layer, kv_head);
     }
     if (!codes.empty()) {
+      if (view->code_kind() != kind_) ScanCodes(geometry, request, kv_head);
       if (planes_.empty()) first_ = number;
+      kind_ = view->code_kind();
       planes_.push_back(codes.data());
       covered += geometry.PlaneBytes();
       continue;

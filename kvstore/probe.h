@@ -9,12 +9,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/bytes.h"
+#include "kernels/code_scan.h"
 #include "kvstore/session.h"
 
 namespace forecache {
 
 // What sealed segments are scored by; open ones always by their keys.
 enum class ProbeSource { kCodes, kExact };
+inline constexpr CodeKind kCodeKindDefault = CodeKind::k4Bit;
 
 struct ProbeRequest {
   int layer = 0;
@@ -74,8 +76,10 @@ class Prober {
 
   const ProbeSource source_;
   HeadScores scores_;
-  // Of sealed segments that follow each other, the first is segment first_.
+  // Of sealed segments that follow each other, all of one kind; the first is
+  // segment first_.
   std::vector<const std::byte*> planes_;
+  CodeKind kind_ = kCodeKindDefault;
   int first_ = 0;
   std::vector<float> scan_lse_;  // [group] of one scan
 };

@@ -6,14 +6,14 @@
 #include "common/check.h"
 #include "common/crc32c.h"
 #include "common/status.h"
-#include "kernels/block_scores.h"
+#include "kernels/code_scan.h"
 
 namespace forecache {
 namespace {
 
 // Kernels want planes at cache lines.
-size_t CodeStride(const KvGeometry& geometry) {
-  return (CodePlaneBytes(geometry.head_dim) + 63) / 64 * 64;
+size_t CodeStride(const KvGeometry& geometry, CodeKind kind) {
+  return (CodePlaneBytes(kind, geometry.head_dim) + 63) / 64 * 64;
 }
 
 size_t Planes(const KvGeometry& geometry) {
@@ -27,19 +27,22 @@ size_t Segment::OpenBytes(const KvGeometry& geometry) {
          Planes(geometry) * kSegmentBlocks * sizeof(wire::PartChecksums);
 }
 
-size_t Segment::CodeBytes(const KvGeometry& geometry) {
-  return Planes(geometry) * CodeStride(geometry);
+size_t Segment::CodeBytes(const KvGeometry& geometry, CodeKind code_kind) {
+  return Planes(geometry) * CodeStride(geometry, code_kind);
 }
 
 absl::StatusOr<std::shared_ptr<Segment>> Segment::Create(
-    DramArena* arena, const KvGeometry& geometry) {
+    DramArena* arena, const KvGeometry& geometry, CodeKind code_kind) {
   FC_ASSIGN_OR_RETURN(Extent planes, arena->Allocate(OpenBytes(geometry)));
-  return std::shared_ptr<Segment>(new Segment(arena, geometry, planes));
+  return std::shared_ptr<Segment>(
+      new Segment(arena, geometry, code_kind, planes));
 }
 
-Segment::Segment(DramArena* arena, const KvGeometry& geometry, Extent planes)
+Segment::Segment(DramArena* arena, const KvGeometry& geometry,
+                 CodeKind code_kind, Extent planes)
     : arena_(arena),
       geometry_(geometry),
+      code_kind_(code_kind),
       planes_(planes),
       states_(new std::atomic<uint8_t>[geometry.layers * kSegmentBlocks]()) {}
 
@@ -143,13 +146,14 @@ absl::Status Segment::Verify() {
 
 absl::Status Segment::Seal() {
   FC_CHECK(!sealed());
-  FC_ASSIGN_OR_RETURN(codes_, arena_->Allocate(CodeBytes(geometry_)));
+  FC_ASSIGN_OR_RETURN(codes_,
+                      arena_->Allocate(CodeBytes(geometry_, code_kind_)));
   std::byte* code_plane = arena_->At(codes_);
   for (int layer = 0; layer < geometry_.layers; ++layer) {
     for (int head = 0; head < geometry_.kv_heads; ++head) {
-      EncodeCodePlane(Part(layer, head, 0, false), geometry_.type,
+      EncodeCodePlane(code_kind_, Part(layer, head, 0, false), geometry_.type,
                       geometry_.head_dim, code_plane);
-      code_plane += CodeStride(geometry_);
+      code_plane += CodeStride(geometry_, code_kind_);
     }
   }
   sealed_.store(true, std::memory_order_release);
@@ -191,8 +195,8 @@ ByteView Segment::KeyPlane(int layer, int kv_head) const {
 ByteView Segment::CodePlane(int layer, int kv_head) const {
   if (!sealed()) return {};
   size_t plane = size_t{1} * layer * geometry_.kv_heads + kv_head;
-  return {arena_->At(codes_) + plane * CodeStride(geometry_),
-          CodePlaneBytes(geometry_.head_dim)};
+  return {arena_->At(codes_) + plane * CodeStride(geometry_, code_kind_),
+          CodePlaneBytes(code_kind_, geometry_.head_dim)};
 }
 
 absl::Status Segment::CorruptForTest(int layer, int kv_head, int block,

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/bytes.h"
+#include "kernels/code_scan.h"
 #include "kvstore/dram_arena.h"
 #include "kvstore/geometry.h"
 #include "kvstore/wire.h"
@@ -50,6 +51,8 @@ class SegmentView {
   virtual ByteView KeyPlane(int layer, int kv_head) const = 0;
   // The code plane of a sealed segment, always in memory; else empty.
   virtual ByteView CodePlane(int layer, int kv_head) const = 0;
+  // Of its code planes.
+  virtual CodeKind code_kind() const = 0;
 
   // Flips a bit of a stored part (StoreAdmin.CorruptBlock).  kNotFound when
   // the block is absent.
@@ -74,13 +77,13 @@ struct BlockSource {
 // Lifetime: the arena outlives it.
 class Segment : public SegmentView {
  public:
-  // Takes the memory of all K and V planes.  kResourceExhausted when the arena
-  // has none.
+  // Takes the memory of all K and V planes; Seal makes codes of `code_kind`.
+  // kResourceExhausted when the arena has none.
   static absl::StatusOr<std::shared_ptr<Segment>> Create(
-      DramArena* arena, const KvGeometry& geometry);
+      DramArena* arena, const KvGeometry& geometry, CodeKind code_kind);
   // What Create and Seal take from the arena.
   static size_t OpenBytes(const KvGeometry& geometry);
-  static size_t CodeBytes(const KvGeometry& geometry);
+  static size_t CodeBytes(const KvGeometry& geometry, CodeKind code_kind);
 
   ~Segment() override;
   Segment(const Segment&) = delete;
@@ -138,13 +141,15 @@ class Segment : public SegmentView {
   void Read(int layer, std::span<BlockRead> reads) const override;
   ByteView KeyPlane(int layer, int kv_head) const override;
   ByteView CodePlane(int layer, int kv_head) const override;
+  CodeKind code_kind() const override { return code_kind_; }
   absl::Status CorruptForTest(int layer, int kv_head, int block,
                               bool value_part, uint32_t bit) const override;
 
  private:
   enum BlockState : uint8_t { kAbsent = 0, kWriting = 1, kPresent = 2 };
 
-  Segment(DramArena* arena, const KvGeometry& geometry, Extent planes);
+  Segment(DramArena* arena, const KvGeometry& geometry, CodeKind code_kind,
+          Extent planes);
 
   void Write(int layer, int block, const BlockSource& source);
   bool Intact(int layer, int block) const;
@@ -156,6 +161,7 @@ class Segment : public SegmentView {
 
   DramArena* const arena_;
   const KvGeometry geometry_;
+  const CodeKind code_kind_;
   // K planes [layers][kv_heads], V planes alike, then the checksums.
   const Extent planes_;
   Extent codes_;  // code planes [layers][kv_heads], once sealed

@@ -32,6 +32,9 @@ struct StoreOptions {
   size_t dram_bytes = size_t{1} << 30;
   // Exact scans cost four times the memory traffic of codes.
   ProbeSource probe_source = ProbeSource::kCodes;
+  // Of segments that are sealed from now on: docs/CODES.md has what each kind
+  // is worth.
+  CodeKind code_kind = kCodeKindDefault;
   // Keys the segment ids of the tenant "default".
   TenantSecret tenant_secret;
   size_t sessions_max = kSessionsMax;

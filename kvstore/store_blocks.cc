@@ -87,7 +87,8 @@ absl::StatusOr<std::shared_ptr<Segment>> StoreCore::OpenSegment(
   if (const SegmentRef* ref = find(*session.segments)) return open_of(*ref);
   std::shared_ptr<Segment> segment;
   FC_RETURN_IF_ERROR(MakeRoomFor([&] {
-    auto created = Segment::Create(arena_.get(), session.geometry);
+    auto created = Segment::Create(arena_.get(), session.geometry,
+                                   options_.code_kind);
     if (created.ok()) segment = *std::move(created);
     return created.status();
   }));

@@ -68,6 +68,10 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
                  "score sealed segments by their codes, or exact")
       ->check(CLI::IsMember({"codes", "exact"}))
       ->capture_default_str();
+  app.add_option("--probe-codes", flags->probe_codes,
+                 "bits of the codes that segments get: 4, or 2 rotated")
+      ->check(CLI::IsMember({2, 4}))
+      ->capture_default_str();
   app.add_option("--eviction", flags->eviction,
                  "which segments go first when memory is short")
       ->check(CLI::IsMember(EvictionPolicyNames()))

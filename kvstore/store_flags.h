@@ -19,6 +19,7 @@ struct StoreFlags {
   std::string transport_probe = "on";
   std::string ready_file;
   std::string probe = "codes";
+  int probe_codes = 4;  // bits
   std::string eviction = kEvictionDefault;
   std::string log_level = "info";
   std::string store_id;       // default: store-<pid>

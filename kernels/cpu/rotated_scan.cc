@@ -41,6 +41,9 @@ struct RotatedQueries {
   alignas(64) int8_t quantised[kKernelGroupMax][kKernelHeadDimMax];
   int32_t sum[kKernelGroupMax];  // of quantised
   float step[kKernelGroupMax];   // logit of one unit and a norm of 1
+  // What a key's noise takes off its logit, in steps, for a norm of 1: see
+  // kRotatedNoise.
+  float noise[kKernelGroupMax];
   // The 16 sums of each half byte, for the lower and the upper half of the
   // four bytes of a run; of the heads that are being scanned.
   alignas(64) int8_t sums[kKernelGroupMax][kRunsMax][2][64];
@@ -70,6 +73,11 @@ void ScanRotated(const CodeScan& args) { ScanCodesRef(args); }
 
 HWY_INLINE VF LoadNorms(const uint16_t* HWY_RESTRICT norms) {
   return LoadKv<KvType::kF16>(norms);
+}
+
+// norm * dot - noise * norm^2: a logit in steps.
+HWY_INLINE VF TimesNorm(VF dot, VF norm, float noise) {
+  return hn::Mul(norm, hn::NegMulAdd(norm, hn::Set(DF(), noise), dot));
 }
 
 #if HWY_TARGET == HWY_AVX3_DL
@@ -111,7 +119,7 @@ HWY_INLINE void MakeSums(int head_dim, int head, RotatedQueries* queries) {
   }
 }
 
-// values[h][t] = norm * (levels of token t . quantised query), for
+// values[h][t] = the logit of token t less its base, in steps, for
 // kVectorsAtOnce blocks from `first` on.
 template <int kHeads>
 HWY_NOINLINE void ScanBlocks(const std::byte* plane, int head_dim,
@@ -166,7 +174,8 @@ HWY_NOINLINE void ScanBlocks(const std::byte* plane, int head_dim,
     const VF norm = LoadNorms(norms + b * kScoreBlockTokens);
 #pragma GCC unroll 4
     for (int h = 0; h < kHeads; ++h) {
-      hn::Store(hn::Mul(hn::ConvertTo(df, VI{acc[h][b]}), norm), df,
+      const VF dot = hn::ConvertTo(df, VI{acc[h][b]});
+      hn::Store(TimesNorm(dot, norm, queries.noise[first_head + h]), df,
                 values + h * kCodePlaneTokens +
                     (first + b) * kScoreBlockTokens);
     }
@@ -244,8 +253,9 @@ HWY_NOINLINE void ScanVectors(const std::byte* plane, int head_dim,
       const VI dot = hn::Sub(hn::Add(acc[h][v], acc[h][v]),
                              hn::Set(di, kLevelMax *
                                              queries.sum[first_head + h]));
-      hn::Store(hn::Mul(hn::ConvertTo(df, dot), norm), df,
-                values + h * kCodePlaneTokens + (first + v) * kLanes);
+      hn::Store(TimesNorm(hn::ConvertTo(df, dot), norm,
+                          queries.noise[first_head + h]),
+                df, values + h * kCodePlaneTokens + (first + v) * kLanes);
     }
   }
 }
@@ -303,13 +313,20 @@ HWY_INLINE void RoundQuery(const float* HWY_RESTRICT w, int head,
   const VF factor =
       hn::Set(df, largest > 0 ? kQuadMagnitude / largest : 0.0f);
   VI sum = hn::Zero(di);
+  VF squares = hn::Zero(df);
   for (int c = 0; c < args.head_dim; c += kLanes) {
-    const VI whole = hn::NearestInt(hn::Mul(hn::Load(df, w + c), factor));
+    const VF q = hn::Load(df, w + c);
+    const VI whole = hn::NearestInt(hn::Mul(q, factor));
     sum = hn::Add(sum, whole);
+    squares = hn::MulAdd(q, q, squares);
     hn::StoreU(hn::DemoteTo(di8, whole), di8, queries->quantised[head] + c);
   }
+  const float step = largest / kQuadMagnitude * args.scale;
+  const float variance = kRotatedNoise * args.scale * args.scale *
+                         hn::GetLane(hn::SumOfLanes(df, squares));
   queries->sum[head] = hn::GetLane(hn::SumOfLanes(di, sum));
-  queries->step[head] = largest / kQuadMagnitude * args.scale;
+  queries->step[head] = step;
+  queries->noise[head] = step > 0 ? variance / 2 / step : 0.0f;
 }
 
 // Makes the queries of up to four heads ready: rotates them side by side.

@@ -103,6 +103,23 @@ void DecodeCodePlane(CodeKind kind, const std::byte* code_plane, int head_dim,
   }
 }
 
+namespace {
+
+// What the noise of codes takes off a logit: half its variance.
+double NoiseOf(const CodeScan& args, int plane, int group, int token) {
+  if (args.kind != CodeKind::k2BitRotated) return 0;
+  const double norm = F16ToFloat(
+      RotatedPlaneNorms(args.planes[plane], args.head_dim)[token]);
+  double squares = 0;
+  for (int c = 0; c < args.head_dim; ++c) {
+    const double q = args.q[size_t(group) * args.head_dim + c];
+    squares += q * q;
+  }
+  return kRotatedNoise / 2 * squares * std::pow(norm * args.scale, 2);
+}
+
+}  // namespace
+
 void ScanCodesRef(const CodeScan& args) {
   CheckArguments(args);
   const int head_dim = args.head_dim;
@@ -119,7 +136,7 @@ void ScanCodesRef(const CodeScan& args) {
           dot += double{args.q[size_t(g) * head_dim + c]} *
                  keys[size_t(t) * head_dim + c];
         }
-        logits[g].push_back(dot * args.scale);
+        logits[g].push_back(dot * args.scale - NoiseOf(args, p, g, t));
         float& most = block_max[t / kScoreBlockTokens];
         const float logit = static_cast<float>(logits[g].back());
         most = t % kScoreBlockTokens == 0 ? logit : std::max(most, logit);

@@ -31,7 +31,8 @@ class TierTest : public ::testing::TestWithParam<TierCase> {
   static SegmentId Id(uint8_t number) { return SegmentId{{number}}; }
 
   std::shared_ptr<Segment> Sealed(const TestContext& context) {
-    auto segment = *Segment::Create(arena_.get(), context.geometry());
+    auto segment = *Segment::Create(arena_.get(), context.geometry(),
+                                    CodeKind::k2BitRotated);
     const size_t part = context.geometry().PartBytes();
     const int heads = context.geometry().kv_heads;
     for (int layer = 0; layer < context.geometry().layers; ++layer) {
@@ -83,6 +84,7 @@ TEST_P(TierTest, GivesBackWhatWasPut) {
                 wire::BlockStatus::kOk);
     }
     EXPECT_FALSE((*view)->CodePlane(layer, 0).empty());
+    EXPECT_EQ((*view)->code_kind(), CodeKind::k2BitRotated);
   }
 }
 

@@ -47,6 +47,12 @@ TEST(CodeRecallTest, TopBlocksHoldTheMassOfTheExactTop) {
   EXPECT_GE(worst4, 0.97);
   EXPECT_GE(mean2, 0.97) << worst2;
   EXPECT_GE(worst2, 0.90);
+  // Merged with exact scores from elsewhere, neither side must outweigh.
+  EXPECT_NEAR(CodeRecall::Mean(four.lse_error), 0, 0.05);
+  EXPECT_NEAR(CodeRecall::Mean(two.lse_error), 0, 0.15);
+  std::printf("log-sum-exp error: 4 bits %.3f, 2 bits %.3f\n",
+              CodeRecall::Mean(four.lse_error),
+              CodeRecall::Mean(two.lse_error));
   RecordProperty("mass_share_4bit", std::to_string(mean4));
   RecordProperty("mass_share_2bit", std::to_string(mean2));
   std::printf("4 bits %.4f (worst 5 %%: %.4f), 2 bits %.4f (%.4f)\n", mean4,

@@ -6,18 +6,20 @@
 #include <vector>
 
 #include "common/crc32c.h"
-#include "kernels/block_scores.h"
+#include "kernels/code_scan.h"
 #include "tests/kvstore/context.h"
 
 namespace forecache {
 namespace {
+
+constexpr CodeKind kKind = CodeKind::k2BitRotated;
 
 class SegmentTest : public ::testing::Test {
  protected:
   SegmentTest()
       : arena_(*DramArena::Create(size_t{4} << 20)),
         context_(1, 1),
-        segment_(*Segment::Create(arena_.get(), kTestGeometry)) {}
+        segment_(*Segment::Create(arena_.get(), kTestGeometry, kKind)) {}
 
   absl::Status Put(const TestContext& from, int layer, int block) {
     std::vector<std::byte> payload = from.PutPayload(layer, block, 1);
@@ -97,8 +99,9 @@ TEST_F(SegmentTest, SealedHasCodesAndNeverChanges) {
   EXPECT_TRUE(segment_->sealed());
   EXPECT_EQ(segment_->Present(0), 0xFFFF);
   EXPECT_TRUE(absl::IsFailedPrecondition(Put(context_, 0, 0)));
-  std::vector<std::byte> codes(CodePlaneBytes(kTestGeometry.head_dim));
-  EncodeCodePlane(context_.Keys(1, 1), kTestGeometry.type,
+  EXPECT_EQ(segment_->code_kind(), kKind);
+  std::vector<std::byte> codes(CodePlaneBytes(kKind, kTestGeometry.head_dim));
+  EncodeCodePlane(kKind, context_.Keys(1, 1), kTestGeometry.type,
                   kTestGeometry.head_dim, codes.data());
   EXPECT_TRUE(std::ranges::equal(segment_->CodePlane(1, 1), codes));
   EXPECT_TRUE(std::ranges::equal(

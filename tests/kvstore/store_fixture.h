@@ -23,14 +23,16 @@ class StoreFixture : public ::testing::Test {
   static size_t SealedBytes() {
     auto pages = [](size_t bytes) { return (bytes + 4095) / 4096 * 4096; };
     return pages(Segment::OpenBytes(kTestGeometry)) +
-           pages(Segment::CodeBytes(kTestGeometry));
+           pages(Segment::CodeBytes(kTestGeometry, kCodeKindDefault));
   }
 
   void MakeStore(size_t dram_bytes,
-                 ProbeSource source = ProbeSource::kCodes) {
+                 ProbeSource source = ProbeSource::kCodes,
+                 CodeKind code_kind = kCodeKindDefault) {
     StoreOptions options;
     options.dram_bytes = dram_bytes;
     options.probe_source = source;
+    options.code_kind = code_kind;
     options.sessions_max = 8;
     options.tenant_secret = TenantSecret::FromPhrase("test");
     store_ = nullptr;
