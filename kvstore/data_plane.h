@@ -148,6 +148,18 @@ class DataPlane : public MessageHandler {
   absl::Status SendPush(Endpoint* to, const wire::WireHeader& request,
                         const PackedPush& push, bool is_last, ByteView buffer,
                         Endpoint::Done done);
+  // As SendPush, but packs the first of `entries` where the peer reads them.
+  // `may_end`: the push that takes all of them is the last.  False when there
+  // is no such place now.
+  bool PushInPlace(Endpoint* to, const wire::WireHeader& request,
+                   const SessionSnapshot& session,
+                   std::span<const wire::FetchEntry> entries, bool may_end,
+                   PackedPush* packed);
+  wire::PackedHeader PushHeader(const wire::WireHeader& request,
+                                const PackedPush& push, bool is_last,
+                                ByteView payload) const;
+  // A push of a line's first fetch is on its way.
+  void EndPush(int line);
   int TakePushBuffer(int line);
   void ReturnPushBuffer(int buffer);
   absl::Status SendProbeReply(const QueuedProbe& probe);

@@ -132,15 +132,20 @@ void DataPlane::CorrectNextHead(QueuedCorrection& correction) {
 
 absl::Status DataPlane::PushPicks(QueuedCorrection& correction) {
   while (correction.next < correction.picks.size()) {
+    const auto rest = std::span(correction.picks).subspan(correction.next);
     if (correction.packed_buffer < 0) {
+      if (PushInPlace(correction.from, correction.header, correction.session,
+                      rest, /*may_end=*/false, &correction.packed)) {
+        correction.next += correction.packed.entries;
+        continue;
+      }
       if (!correction_buffers_.Available()) {
         return absl::ResourceExhaustedError("no buffer");
       }
       correction.packed_buffer = correction_buffers_.Take();
-      correction.packed = store_->Gather(
-          correction.session,
-          std::span(correction.picks).subspan(correction.next), &gatherer_,
-          correction_buffers_.At(correction.packed_buffer));
+      correction.packed =
+          store_->Gather(correction.session, rest, &gatherer_,
+                         correction_buffers_.At(correction.packed_buffer));
     }
     const int buffer = correction.packed_buffer;
     absl::Status sent =

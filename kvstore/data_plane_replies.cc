@@ -62,19 +62,22 @@ bool DataPlane::PushNext(int line) {
     EndFetch(line);
     return true;
   }
+  const auto rest = std::span(fetch->entries).subspan(fetch->next);
   if (fetch->packed_buffer < 0) {
+    if (PushInPlace(fetch->from, fetch->header, fetch->session, rest,
+                    /*may_end=*/true, &fetch->packed)) {
+      EndPush(line);
+      return true;
+    }
     if (!push_buffers_.Available() ||
         fetches_.tokens(line) >= options_.peer_push_buffers) {
       return false;
     }
     fetch->packed_buffer = TakePushBuffer(line);
-    fetch->packed =
-        store_->Gather(fetch->session,
-                       std::span(fetch->entries).subspan(fetch->next),
-                       &gatherer_, push_buffers_.At(fetch->packed_buffer));
+    fetch->packed = store_->Gather(fetch->session, rest, &gatherer_,
+                                   push_buffers_.At(fetch->packed_buffer));
   }
-  const bool is_last =
-      fetch->next + fetch->packed.entries == fetch->entries.size();
+  const bool is_last = fetch->packed.entries == rest.size();
   const int buffer = fetch->packed_buffer;
   absl::Status sent =
       SendPush(fetch->from, fetch->header, fetch->packed, is_last,
@@ -83,26 +86,29 @@ bool DataPlane::PushNext(int line) {
                  ReturnPushBuffer(buffer);
                });
   if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
-  fetches_.EndTurn(line);
   if (!sent.ok()) {
+    fetches_.EndTurn(line);
     EndFetch(line);  // the peer is gone
     return true;
   }
   fetch->packed_buffer = -1;  // the send's now
-  fetch->next += fetch->packed.entries;
-  if (is_last) {
-    metrics_.fetch_seconds->Observe(
-        static_cast<double>(store_->clock()->Now() - fetch->arrived) /
-        kSecond);
-    EndFetch(line);
-  }
+  EndPush(line);
   return true;
 }
 
-absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
-                                 const PackedPush& push, bool is_last,
-                                 ByteView buffer, Endpoint::Done done) {
-  ByteView payload = buffer.first(push.bytes);
+void DataPlane::EndPush(int line) {
+  fetches_.EndTurn(line);
+  QueuedFetch& fetch = *fetches_.Front(line);
+  fetch.next += fetch.packed.entries;
+  if (fetch.next < fetch.entries.size()) return;
+  metrics_.fetch_seconds->Observe(
+      static_cast<double>(store_->clock()->Now() - fetch.arrived) / kSecond);
+  EndFetch(line);
+}
+
+wire::PackedHeader DataPlane::PushHeader(const wire::WireHeader& request,
+                                         const PackedPush& push, bool is_last,
+                                         ByteView payload) const {
   wire::PushBody body;
   body.count = static_cast<uint32_t>(push.entries);
   body.last = is_last;
@@ -112,7 +118,29 @@ absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
   header.request_id = request.request_id;
   header.session_id = request.session_id;
   wire::DescribePayload(payload, push.table_bytes, &header);
-  return to->Send(wire::Pack(header, AsBytes(body)).view(), payload,
+  return wire::Pack(header, AsBytes(body));
+}
+
+bool DataPlane::PushInPlace(Endpoint* to, const wire::WireHeader& request,
+                            const SessionSnapshot& session,
+                            std::span<const wire::FetchEntry> entries,
+                            bool may_end, PackedPush* packed) {
+  const MutableBytes place =
+      to->Reserve(PushBytes(session.geometry, entries.size()));
+  if (place.empty()) return false;
+  *packed = store_->Gather(session, entries, &gatherer_, place);
+  const bool is_last = may_end && packed->entries == entries.size();
+  to->Commit(PushHeader(request, *packed, is_last, place.first(packed->bytes))
+                 .view(),
+             packed->bytes);
+  return true;
+}
+
+absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
+                                 const PackedPush& push, bool is_last,
+                                 ByteView buffer, Endpoint::Done done) {
+  const ByteView payload = buffer.first(push.bytes);
+  return to->Send(PushHeader(request, push, is_last, payload).view(), payload,
                   std::move(done));
 }
 

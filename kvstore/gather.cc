@@ -17,6 +17,11 @@ size_t PushEntriesMax(const KvGeometry& geometry) {
   return kPushBytesMax / (sizeof(PushEntry) + geometry.BlockBytes());
 }
 
+size_t PushBytes(const KvGeometry& geometry, size_t entries) {
+  return std::min(entries, PushEntriesMax(geometry)) *
+         (sizeof(PushEntry) + geometry.BlockBytes());
+}
+
 absl::Status ValidateFetch(const KvGeometry& geometry,
                            std::span<const FetchEntry> entries) {
   if (entries.empty()) return absl::InvalidArgumentError("count is 0");
@@ -38,22 +43,37 @@ absl::Status ValidateFetch(const KvGeometry& geometry,
   return absl::OkStatus();
 }
 
+namespace {
+
+const SegmentView* ViewOf(const SessionSnapshot& session, uint32_t block) {
+  const size_t number = block / kSegmentBlocks;
+  if (number >= session.segments->size()) return nullptr;
+  return (*session.segments)[number].view.get();
+}
+
+BlockPlace PlaceOf(const SessionSnapshot& session, const FetchEntry& entry) {
+  const SegmentView* view = ViewOf(session, entry.block);
+  if (view == nullptr) return {};
+  return view->Place(entry.layer, entry.kv_head,
+                     static_cast<int>(entry.block % kSegmentBlocks));
+}
+
+}  // namespace
+
 // Reads entries [begin, end), which lie in one layer of one segment.
 void Gatherer::ReadRun(const SessionSnapshot& session,
                        std::span<const FetchEntry> entries, size_t begin,
                        size_t end) {
-  size_t number = entries[begin].block / kSegmentBlocks;
-  if (number >= session.segments->size()) return;
-  const SegmentRef& ref = (*session.segments)[number];
-  if (ref.view == nullptr) return;
-  ref.view->Read(entries[begin].layer,
-                 std::span(reads_).subspan(begin, end - begin));
+  const SegmentView* view = ViewOf(session, entries[begin].block);
+  if (view == nullptr) return;
+  view->Read(entries[begin].layer,
+             std::span(reads_).subspan(begin, end - begin));
 }
 
 PackedPush Gatherer::Pack(const SessionSnapshot& session,
                           std::span<const FetchEntry> entries,
                           MutableBytes payload, std::vector<int>* damaged) {
-  FC_CHECK(payload.size() >= kPushBytesMax);
+  FC_CHECK(payload.size() >= PushBytes(session.geometry, entries.size()));
   const size_t part = session.geometry.PartBytes();
   PackedPush push;
   push.entries = std::min(entries.size(), PushEntriesMax(session.geometry));
@@ -67,6 +87,9 @@ PackedPush Gatherer::Pack(const SessionSnapshot& session,
                           static_cast<int>(entries[i].block % kSegmentBlocks),
                           k,
                           k + part,
+                          i + 1 < push.entries
+                              ? PlaceOf(session, entries[i + 1])
+                              : BlockPlace(),
                           {},
                           BlockStatus::kNotFound};
   }

@@ -25,6 +25,9 @@ struct PackedPush {
 // The most entries that one push takes.
 size_t PushEntriesMax(const KvGeometry& geometry);
 
+// The most that a push of these entries takes.
+size_t PushBytes(const KvGeometry& geometry, size_t entries);
+
 // kInvalidArgument names the field that is outside its limit.
 absl::Status ValidateFetch(const KvGeometry& geometry,
                            std::span<const wire::FetchEntry> entries);
@@ -36,7 +39,8 @@ class Gatherer {
  public:
   // Packs as many entries as fit, at most PushEntriesMax, into `payload`.
   // `damaged` gets the number of each segment that a lost block is in.
-  // REQUIRES: ValidateFetch is OK; payload.size() >= kPushBytesMax.
+  // REQUIRES: ValidateFetch is OK; `payload` has PushBytes of all entries, or
+  // of PushEntriesMax.
   PackedPush Pack(const SessionSnapshot& session,
                   std::span<const wire::FetchEntry> entries,
                   MutableBytes payload, std::vector<int>* damaged);

@@ -20,6 +20,24 @@ size_t Planes(const KvGeometry& geometry) {
   return size_t{1} * geometry.layers * geometry.kv_heads;
 }
 
+constexpr size_t kLineBytes = 64;
+
+// Copies a part, and asks for the one that follows line by line as it goes.
+// Parts of a fetch lie far apart, where a copy alone waits for memory at each
+// one's start: 5 to 8 GB/s instead of 13 on one core of an EPYC.  Into the
+// second-level cache: see kernels/cpu/code_scan.h.
+void CopyPart(std::byte* to, const std::byte* from, size_t bytes,
+              const std::byte* next) {
+  if (next == nullptr) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  for (size_t i = 0; i < bytes; i += kLineBytes) {
+    __builtin_prefetch(next + i, 0, 2);
+    std::memcpy(to + i, from + i, kLineBytes);
+  }
+}
+
 }  // namespace
 
 size_t Segment::OpenBytes(const KvGeometry& geometry) {
@@ -177,8 +195,10 @@ void Segment::Read(int layer, std::span<BlockRead> reads) const {
       read.status = wire::BlockStatus::kNotFound;
       continue;
     }
-    std::memcpy(read.k, Part(layer, read.kv_head, read.block, false), part);
-    std::memcpy(read.v, Part(layer, read.kv_head, read.block, true), part);
+    CopyPart(read.k, Part(layer, read.kv_head, read.block, false), part,
+             read.next.k);
+    CopyPart(read.v, Part(layer, read.kv_head, read.block, true), part,
+             read.next.v);
     // The copies are what leaves, so the copies are what is checked.
     read.checksums = *Checksums(layer, read.kv_head, read.block);
     bool intact = Crc32c({read.k, part}) == read.checksums.k &&

@@ -19,12 +19,20 @@
 
 namespace forecache {
 
+// Where the parts of a block lie in memory; null: not there.
+struct BlockPlace {
+  const std::byte* k = nullptr;
+  const std::byte* v = nullptr;
+};
+
 // One block to read: where its parts go, and what became of it.
 struct BlockRead {
   int kv_head = 0;
   int block = 0;           // in the segment, 0..15
   std::byte* k = nullptr;  // PartBytes() each
   std::byte* v = nullptr;
+  // What will be read after it: fetched into the cache meanwhile.
+  BlockPlace next;
   wire::PartChecksums checksums;  // set when the status is kOk
   wire::BlockStatus status = wire::BlockStatus::kNotFound;
 };
@@ -45,6 +53,11 @@ class SegmentView {
   // does not match its checksum has kDataLoss and must not be used.  A tier on
   // a device starts all the reads before it waits for the first.
   virtual void Read(int layer, std::span<BlockRead> reads) const = 0;
+
+  // Where a block is in memory, for BlockRead::next.
+  virtual BlockPlace Place(int layer, int kv_head, int block) const {
+    return {};
+  }
 
   // The K plane [256][head_dim], where it is in memory; else empty.  Only the
   // blocks of Present() mean anything.
@@ -139,6 +152,10 @@ class Segment : public SegmentView {
   const KvGeometry& geometry() const override { return geometry_; }
   uint16_t Present(int layer) const override;
   void Read(int layer, std::span<BlockRead> reads) const override;
+  BlockPlace Place(int layer, int kv_head, int block) const override {
+    return {Part(layer, kv_head, block, false),
+            Part(layer, kv_head, block, true)};
+  }
   ByteView KeyPlane(int layer, int kv_head) const override;
   ByteView CodePlane(int layer, int kv_head) const override;
   CodeKind code_kind() const override { return code_kind_; }

@@ -121,18 +121,34 @@ bool MailboxWriter::HasRoom(int size_class) {
 }
 
 bool MailboxWriter::Write(ByteView header, ByteView payload) {
-  const int size_class = MailboxClassOf(payload.size());
-  if (!HasRoom(size_class)) return false;
-  const uint64_t number = ++written_[size_class];
-  Slot* slot = SlotOf(shared_, size_class, number);
+  const MutableBytes place = Reserve(payload.size());
+  if (reserved_ < 0) return false;
+  Copy(place.data(), payload);
+  Commit(header, payload.size());
+  return true;
+}
+
+MutableBytes MailboxWriter::Reserve(size_t payload_bytes) {
+  const int size_class = MailboxClassOf(payload_bytes);
+  reserved_ = -1;
+  if (!HasRoom(size_class)) return {};
+  reserved_ = size_class;
+  std::byte* slot = SlotBytes(shared_, size_class, written_[size_class] + 1);
+  return {slot + kPayloadOffset, payload_bytes};
+}
+
+void MailboxWriter::Commit(ByteView header, size_t payload_bytes) {
+  FC_CHECK(reserved_ >= 0) << "Commit without Reserve";
+  FC_CHECK(payload_bytes <= kMailboxClasses[reserved_].payload_bytes);
+  const uint64_t number = ++written_[reserved_];
+  Slot* slot = SlotOf(shared_, reserved_, number);
   slot->header_bytes = header.size();
-  slot->payload_bytes = payload.size();
+  slot->payload_bytes = payload_bytes;
   if (!header.empty()) {
     std::memcpy(slot->header, header.data(), header.size());
   }
-  Copy(reinterpret_cast<std::byte*>(slot) + kPayloadOffset, payload);
   slot->number.store(number, std::memory_order_release);
-  return true;
+  reserved_ = -1;
 }
 
 bool MailboxWriter::TakeReaderSleeps() {

@@ -55,6 +55,12 @@ class MailboxWriter {
   // kMailboxPayloadMax.
   bool Write(ByteView header, ByteView payload);
   bool HasRoom(int size_class);
+  // The next message's place for `payload_bytes`; empty when the class is full.
+  // A Write, and the next Reserve, take it back.  REQUIRES: as Write.
+  MutableBytes Reserve(size_t payload_bytes);
+  // Publishes the message whose payload is in that place.
+  // REQUIRES: it was not taken back, and has room.
+  void Commit(ByteView header, size_t payload_bytes);
 
   // True once when the reader went to sleep: it needs a doorbell.  Exact only
   // after a full fence that follows the Write.
@@ -67,6 +73,7 @@ class MailboxWriter {
   mailbox_internal::Shared* shared_ = nullptr;
   std::array<uint64_t, kMailboxClassCount> written_ = {};
   std::array<uint64_t, kMailboxClassCount> taken_ = {};  // as last seen
+  int reserved_ = -1;  // the class of the place that Reserve gave
 };
 
 // The end that reads, and owns the memory.

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/bytes.h"
+#include "common/check.h"
 #include "common/clock.h"
 
 namespace forecache {
@@ -114,6 +115,18 @@ class Endpoint {
                               ByteView payload, Done done) {
     return absl::UnimplementedError("no choice of operation");
   }
+  // A place for the next message's payload where the peer will read it, so that
+  // it is made there and not copied.  Empty when there is none now: Send then.
+  // It lasts until the next call on this endpoint or of Progress.
+  // REQUIRES: payload_bytes > 0.
+  virtual MutableBytes Reserve(size_t payload_bytes) { return {}; }
+  // Sends the message whose payload was made there, of which it takes the first
+  // `payload_bytes`.
+  // REQUIRES: the last call on this endpoint was Reserve, and found a place.
+  virtual void Commit(ByteView header, size_t payload_bytes) {
+    FC_CHECK(false) << "nothing is reserved";
+  }
+
   // From now on Send carries payloads of `size_from` bytes and more, up to the
   // next larger `size_from` that was named, by `operation`, where it can.
   // REQUIRES: kAuto, kMailbox, kEager or kRendezvous.

@@ -156,6 +156,22 @@ absl::Status UcxEndpoint::SendByMailbox(ByteView header, ByteView payload,
   return absl::OkStatus();
 }
 
+MutableBytes UcxEndpoint::Reserve(size_t payload_bytes) {
+  FC_CHECK(payload_bytes > 0);
+  if (!Admit().ok() || payload_bytes > kMailboxPayloadMax ||
+      Choice(payload_bytes) != TransportOperation::kMailbox) {
+    return {};
+  }
+  return mailbox_->Reserve(payload_bytes);
+}
+
+void UcxEndpoint::Commit(ByteView header, size_t payload_bytes) {
+  FC_CHECK(header.size() <= kHeaderBytesMax) << header.size();
+  FC_CHECK(mailbox_ != nullptr) << "nothing is reserved";
+  mailbox_->Commit(header, payload_bytes);
+  if (mailbox_->TakeDoorbellEarly()) RingDoorbell();
+}
+
 void UcxEndpoint::Fill(UcxOperation* operation, FrameKind kind,
                        ByteView header) const {
   Frame frame;

@@ -33,6 +33,8 @@ class UcxEndpoint : public Endpoint {
                    uint64_t offset, Done done) override;
   absl::Status SendBy(TransportOperation operation, ByteView header,
                       ByteView payload, Done done) override;
+  MutableBytes Reserve(size_t payload_bytes) override;
+  void Commit(ByteView header, size_t payload_bytes) override;
   void Prefer(size_t size_from, TransportOperation operation) override;
   bool HasMailbox() const override {
     return mailbox_ != nullptr && mailbox_->outgoing();

@@ -29,14 +29,19 @@ absl::Status UcxMailbox::OpenOutgoing(const std::string& key, uint64_t token) {
 }
 
 bool UcxMailbox::Write(ByteView header, ByteView payload) {
-  // What waits goes first, or it might wait for ever.
-  if (waiting_ > 0 &&
-      queues_[MailboxClassOf(payload.size())].first != nullptr) {
-    return false;
-  }
-  if (!writer_.Write(header, payload)) return false;
+  if (Waits(payload.size()) || !writer_.Write(header, payload)) return false;
   written_ = true;
   return true;
+}
+
+MutableBytes UcxMailbox::Reserve(size_t payload_bytes) {
+  if (Waits(payload_bytes)) return {};
+  return writer_.Reserve(payload_bytes);
+}
+
+void UcxMailbox::Commit(ByteView header, size_t payload_bytes) {
+  writer_.Commit(header, payload_bytes);
+  written_ = true;
 }
 
 void UcxMailbox::Enqueue(UcxOperation* operation) {

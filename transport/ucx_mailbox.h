@@ -38,6 +38,9 @@ class UcxMailbox {
 
   // Copies the message now if there is room; else false.
   bool Write(ByteView header, ByteView payload);
+  // MailboxWriter's; no place while messages of that class wait.
+  MutableBytes Reserve(size_t payload_bytes);
+  void Commit(ByteView header, size_t payload_bytes);
   // Keeps `operation` until there is room.
   void Enqueue(UcxOperation* operation);
   // Writes what waits, as far as there is room.  Returns how many.
@@ -59,6 +62,13 @@ class UcxMailbox {
   bool TakeDoorbellEarly();
 
  private:
+  // Whether messages of that class wait: they go first, or they might wait for
+  // ever.
+  bool Waits(size_t payload_bytes) const {
+    return waiting_ > 0 &&
+           queues_[MailboxClassOf(payload_bytes)].first != nullptr;
+  }
+
   struct Queue {
     UcxOperation* first = nullptr;
     UcxOperation* last = nullptr;

@@ -50,6 +50,37 @@ TYPED_TEST(ContractTest, MessagesOfEverySizeArriveWhole) {
   }
 }
 
+// A place may be given or not, at any time; what is made there arrives as made.
+TYPED_TEST(ContractTest, MessagesMadeInPlaceArriveWhole) {
+  Endpoint* to_b = this->Wired();
+  Settle({&this->a_, &this->b_});
+  int in_place = 0;
+  for (size_t size : {size_t{1}, size_t{300}, size_t{65536}, size_t{262144}}) {
+    // One is taken back by a Send, the next is used.
+    (void)to_b->Reserve(size);
+    ASSERT_TRUE(to_b->Send(ToBytes("sent"), ToBytes("x"), nullptr).ok());
+    const MutableBytes place = to_b->Reserve(size);
+    const std::string payload = Pattern(size - size / 4, 7);
+    if (!place.empty()) {
+      ASSERT_EQ(place.size(), size);
+      std::memset(place.data(), 0xEE, size);
+      std::memcpy(place.data(), payload.data(), payload.size());
+      to_b->Commit(ToBytes("made"), payload.size());
+      ++in_place;
+    }
+    const int wanted = place.empty() ? 1 : 2;
+    ASSERT_TRUE(Pump({&this->a_, &this->b_},
+                     [&] { return this->b_.heard.count == wanted; }));
+    for (const auto& message : this->b_.heard.messages) {
+      const bool made = message.header == "made";
+      EXPECT_TRUE(message.payload == (made ? payload : "x")) << size;
+    }
+    this->b_.heard.messages.clear();
+    this->b_.heard.count = 0;
+  }
+  EXPECT_EQ(in_place, to_b->HasMailbox() ? 4 : 0);
+}
+
 TYPED_TEST(ContractTest, WhatPassesTheLimitsIsRefused) {
   Endpoint* to_b = this->Wired();
   auto never = [](const absl::Status&) { ADD_FAILURE() << "done called"; };

@@ -59,6 +59,31 @@ TEST_F(MailboxTest, EverySizePasses) {
   }
 }
 
+TEST_F(MailboxTest, WhatIsReservedIsPublishedByCommit) {
+  const std::string payload(100, 'p');
+  MutableBytes place = writer_.Reserve(300);
+  ASSERT_EQ(place.size(), 300u);
+  std::memset(place.data(), '?', place.size());
+  EXPECT_FALSE(reader_.HasMessages());
+  // Another message takes the place back.
+  ASSERT_TRUE(writer_.Write(ToBytes("first"), ToBytes(std::string(300, 'f'))));
+  place = writer_.Reserve(300);
+  std::memcpy(place.data(), payload.data(), payload.size());
+  writer_.Commit(ToBytes("second"), payload.size());
+  EXPECT_EQ(Read().second, std::string(300, 'f'));
+  const auto second = Read();
+  EXPECT_EQ(second.first, "second");
+  EXPECT_EQ(second.second, payload);
+  EXPECT_FALSE(reader_.HasMessages());
+  // A full class has no place.
+  const size_t most = kMailboxClasses[4].payload_bytes;
+  for (uint32_t i = 0; i < kMailboxClasses[4].slots; ++i) {
+    ASSERT_FALSE(writer_.Reserve(most).empty());
+    writer_.Commit({}, most);
+  }
+  EXPECT_TRUE(writer_.Reserve(most).empty());
+}
+
 TEST_F(MailboxTest, AFullClassRefusesAndEmptiesInOrder) {
   for (int i = 0; i < kMailboxClassCount; ++i) {
     const std::string payload(kMailboxClasses[i].payload_bytes, 'p');
