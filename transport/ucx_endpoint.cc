@@ -99,19 +99,12 @@ void UcxEndpoint::Prefer(size_t size_from, TransportOperation operation) {
 
 absl::Status UcxEndpoint::Send(ByteView header, ByteView payload, Done done) {
   FC_RETURN_IF_ERROR(Check(header, payload));
-  switch (Choice(payload.size())) {
-    case TransportOperation::kMailbox:
-      return SendByMailbox(header, payload, std::move(done));
-    case TransportOperation::kEager:
-      return Start(FrameKind::kMessage, header, payload, std::move(done),
-                   UCP_AM_SEND_FLAG_EAGER);
-    case TransportOperation::kRendezvous:
-      return Start(FrameKind::kMessage, header, payload, std::move(done),
-                   UCP_AM_SEND_FLAG_RNDV);
-    default:
-      return Start(FrameKind::kMessage, header, payload, std::move(done),
-                   send_flags_);
+  const TransportOperation choice = Choice(payload.size());
+  if (choice != TransportOperation::kAuto) {
+    return SendBy(choice, header, payload, std::move(done));
   }
+  return Start(FrameKind::kMessage, header, payload, std::move(done),
+               send_flags_);
 }
 
 absl::Status UcxEndpoint::SendBy(TransportOperation operation, ByteView header,
@@ -246,56 +239,53 @@ absl::StatusOr<const UcxEndpoint::RemoteRegion*> UcxEndpoint::Range(
 absl::Status UcxEndpoint::Get(MutableBytes target,
                               const std::string& remote_key, uint64_t offset,
                               Done done) {
-  if (target.size() > kMessageBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("get of ", target.size(), " bytes"));
-  }
-  FC_RETURN_IF_ERROR(Admit());
-  FC_ASSIGN_OR_RETURN(const RemoteRegion* region,
-                      Range(remote_key, offset, target.size()));
-  UcxOperation* operation = operations_->Start(this, std::move(done));
-  ucp_request_param_t param = {};
-  param.op_attr_mask =
-      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.cb.send = &UcxEndpoint::OnSent;
-  param.user_data = operation;
-  ucs_status_ptr_t request =
-      ucp_get_nbx(ep_, target.data(), target.size(), region->base + offset,
-                  region->rkey, &param);
-  if (request == nullptr) {
-    operations_->End(operation, UCS_OK);
-  } else if (UCS_PTR_IS_ERR(request)) {
-    operations_->Abandon(operation);
-    return FromUcs(UCS_PTR_STATUS(request),
-                   absl::StrCat("reading from ", PeerName()));
-  }
-  return absl::OkStatus();
+  return Reach(TransportOperation::kGet, target, remote_key, offset,
+               std::move(done));
 }
 
 absl::Status UcxEndpoint::Put(ByteView source, const std::string& remote_key,
                               uint64_t offset, Done done) {
-  if (source.size() > kMessageBytesMax) {
+  const MutableBytes unchanged(const_cast<std::byte*>(source.data()),
+                               source.size());
+  return Reach(TransportOperation::kPut, unchanged, remote_key, offset,
+               std::move(done));
+}
+
+absl::Status UcxEndpoint::Reach(TransportOperation operation,
+                                MutableBytes local,
+                                const std::string& remote_key, uint64_t offset,
+                                Done done) {
+  const bool put = operation == TransportOperation::kPut;
+  if (local.size() > kMessageBytesMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("put of ", source.size(), " bytes"));
+        absl::StrCat(put ? "put" : "get", " of ", local.size(), " bytes"));
   }
   FC_RETURN_IF_ERROR(Admit());
   FC_ASSIGN_OR_RETURN(const RemoteRegion* region,
-                      Range(remote_key, offset, source.size()));
-  UcxOperation* operation = operations_->Start(this, std::move(done));
+                      Range(remote_key, offset, local.size()));
+  UcxOperation* started = operations_->Start(this, std::move(done));
   ucp_request_param_t param = {};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.cb.send = &UcxEndpoint::OnPut;
-  param.user_data = operation;
+  param.cb.send = put ? &UcxEndpoint::OnPut : &UcxEndpoint::OnSent;
+  param.user_data = started;
+  const uint64_t remote = region->base + offset;
   ucs_status_ptr_t request =
-      ucp_put_nbx(ep_, source.data(), source.size(), region->base + offset,
-                  region->rkey, &param);
-  if (request == nullptr) {
-    StartFlush(operation);
-  } else if (UCS_PTR_IS_ERR(request)) {
-    operations_->Abandon(operation);
+      put ? ucp_put_nbx(ep_, local.data(), local.size(), remote, region->rkey,
+                        &param)
+          : ucp_get_nbx(ep_, local.data(), local.size(), remote, region->rkey,
+                        &param);
+  if (UCS_PTR_IS_ERR(request)) {
+    operations_->Abandon(started);
     return FromUcs(UCS_PTR_STATUS(request),
-                   absl::StrCat("writing to ", PeerName()));
+                   absl::StrCat(put ? "writing to " : "reading from ",
+                                PeerName()));
+  }
+  if (request != nullptr) return absl::OkStatus();
+  if (put) {
+    StartFlush(started);
+  } else {
+    operations_->End(started, UCS_OK);
   }
   return absl::OkStatus();
 }

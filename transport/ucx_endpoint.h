@@ -94,6 +94,10 @@ class UcxEndpoint : public Endpoint {
   // The region, when [offset, offset + size) lies in it.
   absl::StatusOr<const RemoteRegion*> Range(const std::string& remote_key,
                                             uint64_t offset, size_t size);
+  // Put or Get; a put leaves `local` unchanged.
+  absl::Status Reach(TransportOperation operation, MutableBytes local,
+                     const std::string& remote_key, uint64_t offset,
+                     Done done);
   static void OnSent(void* request, ucs_status_t status, void* operation);
   static void OnPut(void* request, ucs_status_t status, void* operation);
   static void StartFlush(UcxOperation* operation);

@@ -41,8 +41,7 @@ struct RotatedQueries {
   alignas(64) int8_t quantised[kKernelGroupMax][kKernelHeadDimMax];
   int32_t sum[kKernelGroupMax];  // of quantised
   float step[kKernelGroupMax];   // logit of one unit and a norm of 1
-  // What a key's noise takes off its logit, in steps, for a norm of 1: see
-  // kRotatedNoise.
+  // Of half the variance of a key's noise, in steps, for a norm of 1.
   float noise[kKernelGroupMax];
   // The 16 sums of each half byte, for the lower and the upper half of the
   // four bytes of a run; of the heads that are being scanned.
