@@ -34,6 +34,7 @@ inline constexpr Nanos kStoreSilence = 2 * kSecond;  // then others serve
 inline constexpr Nanos kStoreCheckInterval = 50 * kMillisecond;
 inline constexpr Nanos kReconnectFirst = 100 * kMillisecond;
 inline constexpr Nanos kReconnectMost = 5 * kSecond;
+inline constexpr Nanos kReconnectStable = 30 * kSecond;  // forgives failures
 inline constexpr int kPushBuffers = 64;         // of kPushBytesMax, of a store
 inline constexpr int kPeerPushBuffers = 16;     // of them, of one peer
 inline constexpr int kProbeReplyBuffers = 4;    // of kMessageBytesMax

@@ -1,6 +1,7 @@
 #include "kvstore/client/group_control.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
@@ -17,7 +18,9 @@ namespace forecache {
 
 GroupControl::GroupControl(const std::vector<std::string>& addresses,
                            GroupSessions* sessions)
-    : sessions_(sessions), watched_(addresses.size()) {
+    : sessions_(sessions),
+      lost_(static_cast<int>(addresses.size()), getpid()),
+      addresses_(addresses.size()) {
   FC_CHECK(sessions->members() == static_cast<int>(addresses.size()));
   for (const std::string& address : addresses) {
     clients_.push_back(std::make_unique<ControlClient>(address));
@@ -138,15 +141,12 @@ absl::Status GroupControl::SealSegment(
 
 void GroupControl::Lost(int member) {
   absl::MutexLock lock(&mutex_);
-  Watched& watched = watched_[member];
-  if (watched.lost) return;
-  watched.lost = true;
-  changed_ = true;
+  if (lost_.Lost(member, Clock::Real()->Now())) changed_ = true;
 }
 
 StoreAddress GroupControl::address(int member) const {
   absl::MutexLock lock(&mutex_);
-  return watched_[member].address;
+  return addresses_[member];
 }
 
 GroupControlCounters GroupControl::counters() const {
@@ -154,46 +154,29 @@ GroupControlCounters GroupControl::counters() const {
   return counters_;
 }
 
-int GroupControl::NextDue(Nanos* wait) {
-  const Nanos now = Clock::Real()->Now();
-  *wait = kReconnectMost;
-  for (size_t m = 0; m < watched_.size(); ++m) {
-    if (!watched_[m].lost) continue;
-    if (watched_[m].due <= now) return static_cast<int>(m);
-    *wait = std::min(*wait, watched_[m].due - now);
-  }
-  return -1;
-}
-
 void GroupControl::Watch() {
   for (;;) {
     int member;
     {
       absl::MutexLock lock(&mutex_);
-      Nanos wait = 0;
-      while (!stopping_ && (member = NextDue(&wait)) < 0) {
+      for (;;) {
+        if (stopping_) return;
+        const Nanos now = Clock::Real()->Now();
+        Nanos next = 0;
+        member = lost_.TakeDue(now, &next);
+        if (member >= 0) break;
         const auto awake = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
           return stopping_ || changed_;
         };
         mutex_.AwaitWithTimeout(absl::Condition(&awake),
-                                absl::Nanoseconds(wait));
+                                absl::Nanoseconds(next - now));
         changed_ = false;
       }
-      if (stopping_) return;
-      watched_[member].lost = false;  // what happens from now on is news
     }
     const absl::Status back = Rejoin(member);
     absl::MutexLock lock(&mutex_);
-    Watched& watched = watched_[member];
-    watched.delay = std::clamp(2 * watched.delay, kReconnectFirst,
-                               kReconnectMost);
-    watched.due = Clock::Real()->Now() + watched.delay;
-    if (back.ok()) {
-      watched.delay = 0;
-      ++counters_.reconnects;
-      continue;
-    }
-    watched.lost = true;
+    lost_.Tried(member, back.ok(), Clock::Real()->Now());
+    if (back.ok()) ++counters_.reconnects;
   }
 }
 
@@ -217,7 +200,7 @@ absl::Status GroupControl::Rejoin(int member) {
                     {"id", address->store_id},
                     {"epoch", address->epoch}});
   absl::MutexLock lock(&mutex_);
-  watched_[member].address = *std::move(address);
+  addresses_[member] = *std::move(address);
   return absl::OkStatus();
 }
 

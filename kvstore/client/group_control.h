@@ -18,6 +18,7 @@
 #include "common/clock.h"
 #include "kvstore/client/control_client.h"
 #include "kvstore/client/group_sessions.h"
+#include "kvstore/client/lost_stores.h"
 
 namespace forecache {
 
@@ -42,8 +43,7 @@ struct GroupControlCounters {
 // session is opened at all of them, and a store that cannot takes no part.
 //
 // Threads: safe to call from any thread.  One thread of its own, `stores`,
-// attaches lost members again, with a delay that doubles from kReconnectFirst
-// to kReconnectMost.
+// attaches lost members again, when LostStores says so.
 // Lifetime: `sessions` and the data plane outlive it.
 class GroupControl {
  public:
@@ -76,16 +76,7 @@ class GroupControl {
   int members() const { return static_cast<int>(clients_.size()); }
 
  private:
-  struct Watched {
-    bool lost = false;
-    Nanos due = 0;    // when to try next
-    Nanos delay = 0;  // after a failure
-    StoreAddress address;
-  };
-
   void Watch();
-  // The member to try now, -1 when there is none; `wait` says until when.
-  int NextDue(Nanos* wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Rejoin(int member);
   void ResumeSessions(int member);
 
@@ -94,7 +85,8 @@ class GroupControl {
   std::string worker_name_;
   GroupDataPlane data_plane_;
   mutable absl::Mutex mutex_;
-  std::vector<Watched> watched_ ABSL_GUARDED_BY(mutex_);
+  LostStores lost_ ABSL_GUARDED_BY(mutex_);
+  std::vector<StoreAddress> addresses_ ABSL_GUARDED_BY(mutex_);
   GroupControlCounters counters_ ABSL_GUARDED_BY(mutex_);
   bool changed_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
