@@ -41,6 +41,7 @@ inline constexpr int kProbeReplyBuffers = 4;    // of kMessageBytesMax
 inline constexpr int kQueuedFetchesMax = 1024;  // of a store, all peers
 inline constexpr int kQueuedProbesMax = 256;
 inline constexpr int kQueuedCorrectionsMax = 256;
+inline constexpr int kScanThreadsMax = 64;       // of a store
 inline constexpr int kCorrectionSlotsMax = 64;  // offered for one KV head
 inline constexpr int kCorrectionBuffers = 16;   // pushes of corrections only
 inline constexpr int kUrgentRequests = 64;  // of kRequestsInFlightMax, reserved

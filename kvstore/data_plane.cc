@@ -32,15 +32,17 @@ DataPlane::DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
       correction_buffers_(kCorrectionBuffers, kPushBytesMax),
       correction_replies_(kProbeReplyBuffers, kMessageBytesMax),
       error_buffers_(kErrorBuffers, kErrorTextBytesMax),
-      prober_(store->probe_source()),
-      corrector_(store->probe_source()),
       fetches_(options.queued_fetches, options.push_buffers),
       push_lines_(options.push_buffers),
       probes_(options.queued_probes),
       corrections_(options.queued_corrections),
       hellos_(store->clock()),
       transport_(std::move(transport)),
+      scans_(std::make_unique<ScanPool>(options.scan_threads,
+                                        store->probe_source(), store->clock(),
+                                        [this] { transport_->Wake(); })),
       address_(transport_->Address()) {
+  pushing_.reserve(scans_->jobs());
   transport_->SetHandler(this);
 }
 
@@ -76,9 +78,11 @@ int DataPlane::RunOnce() {
   // One piece of bulk between two looks at the transport, so that what is
   // urgent waits for no more than that.
   int events = transport_->Progress();
-  events += RunCorrections();
-  if (RunProbe() || RunPush()) ++events;
-  return events;
+  events += RunUrgent();
+  const int probed = RunProbes();
+  // On this thread a scan is the piece of bulk.
+  if ((probed == 0 || scans_->threads() > 0) && RunPush()) ++events;
+  return events + probed;
 }
 
 std::string DataPlane::TransportName() const {
@@ -284,21 +288,24 @@ void DataPlane::OnProbe(Endpoint* from, const wire::Message& message) {
     std::memcpy(probe.q.data(), message.payload.data(),
                 message.payload.size());
   }
-  probe.from = from;
-  probe.header = message.header;
-  probe.session = *std::move(session);
-  probe.layer = static_cast<int>(std::min<uint32_t>(body->layer, kLayersMax));
-  probe.blocks = static_cast<int>(
-      std::min<uint32_t>(body->blocks, kContextBlocksMax + 1));
-  probe.scale = body->scale;
+  static_cast<QueuedScan&>(probe) = {.from = from,
+                                     .header = message.header,
+                                     .session = *std::move(session)};
+  probe.request = {
+      static_cast<int>(std::min<uint32_t>(body->layer, kLayersMax)),
+      static_cast<int>(
+          std::min<uint32_t>(body->blocks, kContextBlocksMax + 1)),
+      body->scale, probe.q};
+  probe.scanned = 0;
   queued_bytes_ += message.payload.size();
-  absl::Status status =
-      ValidateProbe(probe.session.geometry,
-                    {probe.layer, probe.blocks, probe.scale, probe.q});
+  absl::Status status = ValidateProbe(probe.session.geometry, probe.request);
   if (!status.ok()) {
     probe.from = nullptr;
-    Refuse(from, message.header, status, metrics_.refused_request);
+    return Refuse(from, message.header, status, metrics_.refused_request);
   }
+  probe.reply_bytes =
+      ProbeReplyBytes(probe.session.geometry, probe.request.blocks);
+  probe.work = ScanWork(probe.session.geometry, probe.request);
 }
 
 void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
@@ -306,10 +313,10 @@ void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
     if (fetch.header.request_id == request_id) fetch.from = nullptr;
   });
   for (size_t i = 0; i < corrections_.size(); ++i) {
-    QueuedCorrection& correction = corrections_.At(i);
-    if (correction.from == from && correction.header.request_id == request_id) {
-      correction.from = nullptr;
-    }
+    CancelScan(corrections_.At(i), from, request_id);
+  }
+  for (size_t i = 0; i < probes_.size(); ++i) {
+    CancelScan(probes_.At(i), from, request_id);
   }
 }
 

@@ -15,8 +15,10 @@
 #include "common/limits.h"
 #include "kvstore/bounded_queue.h"
 #include "kvstore/correction.h"
+#include "kvstore/scan_pool.h"
 #include "kvstore/send_buffers.h"
 #include "kvstore/store.h"
+#include "kvstore/tenant_turns.h"
 #include "kvstore/tenants/hello_grants.h"
 #include "kvstore/wire.h"
 #include "transport/transport.h"
@@ -32,12 +34,16 @@ struct DataPlaneOptions {
   int queued_fetches = kQueuedFetchesMax;
   int queued_probes = kQueuedProbesMax;
   int queued_corrections = kQueuedCorrectionsMax;
+  // Threads that scan KV heads.  0: the data plane's own, a head between two
+  // looks at the network; best where cores are few.
+  int scan_threads = 0;
 };
 
 // Puts are done as they arrive.  All else queues, since its answers need
 // buffers; a full queue answers kResourceExhausted.  Corrections are urgent:
 // they go ahead of everything, with buffers of their own, and what one KV head
-// lacks is sent while the next one is scanned.  Probes go ahead of fetches.
+// lacks is sent while the next one is scanned.  Probes go ahead of fetches;
+// tenants take turns with scans by their shares.
 // Peers take turns with the pushes of their fetches, each with a quota of
 // buffers, so that one whose sends stall does not hold up the others.
 // A message that does not parse is counted and dropped, one that asks for
@@ -87,38 +93,35 @@ class DataPlane : public MessageHandler {
     int packed_buffer = -1;  // a push that the endpoint would not take yet
     PackedPush packed;
   };
-  struct QueuedProbe {
-    Endpoint* from = nullptr;
+  // What has KV heads scanned, one after the other or several at once.
+  struct QueuedScan {
+    Endpoint* from = nullptr;  // null: nobody wants it any more
     wire::WireHeader header;
     SessionSnapshot session;
-    int layer = 0;
-    int blocks = 0;
-    float scale = 0;
+    int reply_buffer = -1;
+    size_t reply_bytes = 0;
+    double work = 0;     // of a head, for its tenant's share
+    int head = 0;        // the next to submit
+    int under_way = 0;   // heads that are scanned, or whose picks are pushed
+    bool ended = false;  // it only waits to be the queue's front
+  };
+  struct QueuedProbe : QueuedScan {
+    void SetRequest(ScanJob* job) const { job->probe = &request; }
+    ProbeRequest request;  // a view of q
     std::vector<float> q;
-    int packed_buffer = -1;
-    int head = 0;  // the next to scan
     Nanos scanned = 0;  // time so far
+  };
+  struct QueuedCorrection : QueuedScan {
+    void SetRequest(ScanJob* job) const { job->correction = &request; }
+    std::vector<uint64_t> payload;  // words, since it views them
+    CorrectionRequest request;      // views of payload
+    Nanos arrived = 0;
   };
   // Messages of a peer that it had no business to send, of late.
   struct Faults {
     int count = 0;
     Nanos since = 0;
   };
-  struct QueuedCorrection {
-    Endpoint* from = nullptr;
-    wire::WireHeader header;
-    SessionSnapshot session;
-    std::vector<uint64_t> payload;  // words, since it views them
-    CorrectionRequest request;      // views of payload
-    Nanos arrived = 0;
-    int reply_buffer = -1;
-    int head = 0;                         // the next to scan
-    std::vector<wire::FetchEntry> picks;  // of the last head scanned
-    size_t next = 0;                      // of picks, to be pushed
-    int packed_buffer = -1;
-    PackedPush packed;
-  };
-
   void Loop();
   void Dispatch(Endpoint* from, const wire::Message& message);
   // The session that `message` is for; answers the peer when it may not.
@@ -131,18 +134,43 @@ class DataPlane : public MessageHandler {
   void OnCorrect(Endpoint* from, const wire::Message& message);
   void OnCancel(Endpoint* from, uint64_t request_id);
 
-  // Each does a piece of its queue's front.  Returns whether there was
-  // anything that could be done.
-  bool RunCorrection();
-  bool RunProbe();
+  // Corrections, and what has to be done for them between two looks at bulk.
+  int RunUrgent();
+  // Each moves its queue on as far as scan threads, or a piece of work on this
+  // one, permit.  Returns events.
+  int RunCorrections();
+  int RunProbes();
+  // Pushes a piece of a fetch.  False when nothing could be done.
   bool RunPush();
   // A push of a line's first fetch.
   bool PushNext(int line);
-  int RunCorrections();
-  // Sends what is picked and not pushed yet.  kResourceExhausted: not now.
-  absl::Status PushPicks(QueuedCorrection& correction);
-  void ProbeNextHead(QueuedProbe& probe);
-  void CorrectNextHead(QueuedCorrection& correction);
+
+  // Of one head: what it reads and multiplies grows with all of them.
+  static double ScanWork(const KvGeometry& geometry,
+                         const ProbeRequest& request) {
+    return double{1} * request.blocks * geometry.group * geometry.head_dim;
+  }
+  static void CancelScan(QueuedScan& scan, const Endpoint* from,
+                         uint64_t request_id) {
+    if (scan.from == from && scan.header.request_id == request_id) {
+      scan.from = nullptr;
+    }
+  }
+  // Whether there is nothing left but to answer.
+  static bool IsScanned(const QueuedScan& scan);
+  // What has a head to scan and whose turn it is; null when there is none.
+  template <typename Scan>
+  Scan* NextScan(BoundedQueue<Scan>& queue, const SendBuffers& replies);
+  template <typename Scan>
+  int SubmitScans(BoundedQueue<Scan>& queue, SendBuffers* replies,
+                  bool urgent);
+  template <typename Scan>
+  static void PopEnded(BoundedQueue<Scan>& queue);
+  // Takes heads that were scanned, and pushes what they lack.
+  int TakeScanned();
+  int PushScanned();
+  // kResourceExhausted: not now.
+  absl::Status PushPicks(QueuedCorrection& correction, ScanJob* job);
   // What is common to all pushes.  `buffer` is the send's until `done` when
   // the status is OK.
   absl::Status SendPush(Endpoint* to, const wire::WireHeader& request,
@@ -191,12 +219,12 @@ class DataPlane : public MessageHandler {
   SendBuffers correction_replies_;
   SendBuffers error_buffers_;
   Gatherer gatherer_;
-  Prober prober_;
-  Corrector corrector_;
   PeerLines<Endpoint, QueuedFetch> fetches_;
   std::vector<int> push_lines_;  // of fetches_, by push buffer
   BoundedQueue<QueuedProbe> probes_;
   BoundedQueue<QueuedCorrection> corrections_;
+  TenantTurns turns_;              // of scans
+  std::vector<ScanJob*> pushing_;  // of corrections, scanned
   size_t queued_bytes_ = 0;
   std::unordered_map<Endpoint*, Faults> faults_;
   HelloGrants hellos_;
@@ -204,6 +232,8 @@ class DataPlane : public MessageHandler {
   std::unordered_map<Endpoint*, TenantId> peers_;
   // After the buffers: it gives them back while it closes.
   std::unique_ptr<Transport> transport_;
+  // After all that scans read and write, and the transport that they wake.
+  std::unique_ptr<ScanPool> scans_;
   const std::string address_;
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -8,8 +8,6 @@
 namespace forecache {
 namespace {
 
-// Heads corrected before the bulk gets a turn: about a millisecond or two.
-constexpr int kHeadsPerRound = 64;
 // A vector this large is given back rather than kept for the next request.
 constexpr size_t kKeptWordsMax = size_t{8} << 10;
 
@@ -38,13 +36,10 @@ void DataPlane::OnCorrect(Endpoint* from, const wire::Message& message) {
     std::memcpy(correction.payload.data(), message.payload.data(),
                 message.payload.size());
   }
-  correction.from = from;
-  correction.header = message.header;
-  correction.session = *std::move(session);
+  static_cast<QueuedScan&>(correction) = {.from = from,
+                                          .header = message.header,
+                                          .session = *std::move(session)};
   correction.arrived = store_->clock()->Now();
-  correction.head = 0;
-  correction.next = 0;
-  correction.picks.clear();
   queued_bytes_ += words * sizeof(uint64_t);
   absl::Status status = ParseCorrection(
       correction.session.geometry, *body,
@@ -52,19 +47,20 @@ void DataPlane::OnCorrect(Endpoint* from, const wire::Message& message) {
           .first(message.payload.size()),
       &correction.request);
   if (!status.ok()) {
-    correction.from = nullptr;  // RunCorrection lets it go
-    Refuse(from, message.header, status, metrics_.refused_request);
+    correction.from = nullptr;  // RunCorrections lets it go
+    return Refuse(from, message.header, status, metrics_.refused_request);
   }
+  correction.reply_bytes = CorrectReplyBytes(
+      correction.session.geometry, correction.request.probe.blocks,
+      correction.request.wants_scores);
+  correction.work =
+      ScanWork(correction.session.geometry, correction.request.probe);
 }
 
 void DataPlane::EndCorrection(QueuedCorrection& correction) {
-  if (correction.packed_buffer >= 0) {
-    correction_buffers_.Return(correction.packed_buffer);
-  }
   if (correction.reply_buffer >= 0) {
     correction_replies_.Return(correction.reply_buffer);
   }
-  correction.packed_buffer = -1;
   correction.reply_buffer = -1;
   correction.session = {};
   queued_bytes_ -= correction.payload.size() * sizeof(uint64_t);
@@ -72,101 +68,14 @@ void DataPlane::EndCorrection(QueuedCorrection& correction) {
     std::vector<uint64_t>().swap(correction.payload);
   }
   correction.payload.clear();
-  corrections_.Pop();
-}
-
-int DataPlane::RunCorrections() {
-  int events = 0;
-  // What was sent moves, and what is more urgent than bulk is heard, between
-  // any two heads.
-  for (int i = 0; i < kHeadsPerRound && RunCorrection(); ++i) {
-    events += 1 + transport_->Progress();
-  }
-  return events;
-}
-
-bool DataPlane::RunCorrection() {
-  if (corrections_.empty()) return false;
-  QueuedCorrection& correction = corrections_.Front();
-  if (correction.from == nullptr) {
-    EndCorrection(correction);
-    return true;
-  }
-  if (correction.reply_buffer < 0) {
-    if (!correction_replies_.Available()) return false;
-    correction.reply_buffer = correction_replies_.Take();
-  }
-  absl::Status sent = PushPicks(correction);
-  if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
-  if (sent.ok() && correction.head < correction.session.geometry.kv_heads) {
-    CorrectNextHead(correction);
-    sent = PushPicks(correction);
-    if (sent.ok() || absl::IsResourceExhausted(sent)) return true;
-  }
-  if (sent.ok()) sent = SendCorrectReply(correction);
-  if (absl::IsResourceExhausted(sent)) return false;
-  if (sent.ok()) {
-    correction.reply_buffer = -1;  // the send's now
-    metrics_.correct_seconds->Observe(
-        static_cast<double>(store_->clock()->Now() - correction.arrived) /
-        kSecond);
-  }
-  EndCorrection(correction);
-  return true;
-}
-
-void DataPlane::CorrectNextHead(QueuedCorrection& correction) {
-  const CorrectionRequest& request = correction.request;
-  const size_t bytes =
-      CorrectReplyBytes(correction.session.geometry, request.probe.blocks,
-                        request.wants_scores);
-  const size_t covered = corrector_.CorrectHead(
-      correction.session, request, correction.head,
-      correction_replies_.At(correction.reply_buffer).first(bytes),
-      &correction.picks);
-  if (correction.head == 0) metrics_.corrections->Add();
-  metrics_.probe_key_bytes->Add(covered);
-  correction.next = 0;
-  ++correction.head;
-}
-
-absl::Status DataPlane::PushPicks(QueuedCorrection& correction) {
-  while (correction.next < correction.picks.size()) {
-    const auto rest = std::span(correction.picks).subspan(correction.next);
-    if (correction.packed_buffer < 0) {
-      if (PushInPlace(correction.from, correction.header, correction.session,
-                      rest, /*may_end=*/false, &correction.packed)) {
-        correction.next += correction.packed.entries;
-        continue;
-      }
-      if (!correction_buffers_.Available()) {
-        return absl::ResourceExhaustedError("no buffer");
-      }
-      correction.packed_buffer = correction_buffers_.Take();
-      correction.packed =
-          store_->Gather(correction.session, rest, &gatherer_,
-                         correction_buffers_.At(correction.packed_buffer));
-    }
-    const int buffer = correction.packed_buffer;
-    absl::Status sent =
-        SendPush(correction.from, correction.header, correction.packed,
-                 /*is_last=*/false, correction_buffers_.At(buffer),
-                 [this, buffer](const absl::Status&) {
-                   correction_buffers_.Return(buffer);
-                 });
-    if (!sent.ok()) return sent;
-    correction.packed_buffer = -1;  // the send's now
-    correction.next += correction.packed.entries;
-  }
-  return absl::OkStatus();
+  correction.ended = true;
 }
 
 absl::Status DataPlane::SendCorrectReply(const QueuedCorrection& correction) {
   const CorrectionRequest& request = correction.request;
   const int buffer = correction.reply_buffer;
-  ByteView payload = correction_replies_.At(buffer).first(
-      CorrectReplyBytes(correction.session.geometry, request.probe.blocks,
-                        request.wants_scores));
+  const ByteView payload =
+      correction_replies_.At(buffer).first(correction.reply_bytes);
   wire::CorrectReplyBody body;
   body.layer = static_cast<uint32_t>(request.probe.layer);
   body.blocks = static_cast<uint32_t>(request.probe.blocks);

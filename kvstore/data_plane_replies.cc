@@ -41,11 +41,11 @@ void DataPlane::EndFetch(int line) {
 }
 
 void DataPlane::EndProbe(QueuedProbe& probe) {
-  if (probe.packed_buffer >= 0) probe_buffers_.Return(probe.packed_buffer);
-  probe.packed_buffer = -1;
+  if (probe.reply_buffer >= 0) probe_buffers_.Return(probe.reply_buffer);
+  probe.reply_buffer = -1;
   probe.session = {};
   queued_bytes_ -= Recycle(probe.q);
-  probes_.Pop();
+  probe.ended = true;
 }
 
 bool DataPlane::RunPush() {
@@ -144,52 +144,11 @@ absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
                   std::move(done));
 }
 
-bool DataPlane::RunProbe() {
-  if (probes_.empty()) return false;
-  QueuedProbe& probe = probes_.Front();
-  if (probe.from == nullptr) {
-    EndProbe(probe);
-    return true;
-  }
-  if (probe.packed_buffer < 0) {
-    if (!probe_buffers_.Available()) return false;
-    probe.packed_buffer = probe_buffers_.Take();
-    probe.head = 0;
-    probe.scanned = 0;
-  }
-  if (probe.head < probe.session.geometry.kv_heads) {
-    ProbeNextHead(probe);
-    return true;
-  }
-  absl::Status sent = SendProbeReply(probe);
-  if (absl::IsResourceExhausted(sent)) return false;
-  if (sent.ok()) probe.packed_buffer = -1;  // the send's now
-  EndProbe(probe);
-  return true;
-}
-
-void DataPlane::ProbeNextHead(QueuedProbe& probe) {
-  const Nanos start = store_->clock()->Now();
-  const KvGeometry& geometry = probe.session.geometry;
-  const size_t covered = prober_.ProbeHead(
-      probe.session, {probe.layer, probe.blocks, probe.scale, probe.q},
-      probe.head,
-      probe_buffers_.At(probe.packed_buffer)
-          .first(ProbeReplyBytes(geometry, probe.blocks)));
-  metrics_.probe_key_bytes->Add(covered);
-  probe.scanned += store_->clock()->Now() - start;
-  if (++probe.head < geometry.kv_heads) return;
-  metrics_.probes->Add();
-  metrics_.probe_seconds->Observe(static_cast<double>(probe.scanned) /
-                                  kSecond);
-}
-
 absl::Status DataPlane::SendProbeReply(const QueuedProbe& probe) {
-  const int buffer = probe.packed_buffer;
-  ByteView payload = probe_buffers_.At(buffer).first(
-      ProbeReplyBytes(probe.session.geometry, probe.blocks));
-  wire::ProbeReplyBody body{static_cast<uint32_t>(probe.layer),
-                            static_cast<uint32_t>(probe.blocks)};
+  const int buffer = probe.reply_buffer;
+  const ByteView payload = probe_buffers_.At(buffer).first(probe.reply_bytes);
+  wire::ProbeReplyBody body{static_cast<uint32_t>(probe.request.layer),
+                            static_cast<uint32_t>(probe.request.blocks)};
   wire::WireHeader header;
   header.type = static_cast<uint16_t>(wire::MessageType::kProbeReply);
   header.epoch = options_.epoch;

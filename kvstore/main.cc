@@ -103,6 +103,7 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
                       {"ucx", UcxVersion()},
                       {"probe", flags.probe},
                       {"probe_codes", flags.probe_codes},
+                      {"scan_threads", flags.scan_threads},
                       {"eviction", flags.eviction},
                       {"isa", KernelIsa()},
                       {"dram_mib", flags.dram_mib},
@@ -199,7 +200,8 @@ int Run(const StoreFlags& flags) {
   if (!store.ok()) return Fail(Annotate(store.status(), "--dram-mib"));
   auto transport = OpenTransport(flags, &metrics);
   if (!transport.ok()) return Fail(transport.status());
-  DataPlane data_plane(store->get(), *std::move(transport), {});
+  DataPlane data_plane(store->get(), *std::move(transport),
+                       {.scan_threads = flags.scan_threads});
 
   StoreServiceOptions service_options;
   service_options.store_id = flags.store_id.empty()

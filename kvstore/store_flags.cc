@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/limits.h"
 #include "kvstore/eviction/policy.h"
 
 namespace forecache {
@@ -31,6 +32,22 @@ std::string CheckAddress(const std::string& address) {
     return "must be host:port, for example 127.0.0.1:7070";
   }
   return "";
+}
+
+void AddProbeFlags(CLI::App* app, StoreFlags* flags) {
+  app->add_option("--probe", flags->probe,
+                 "score sealed segments by their codes, or exact")
+      ->check(CLI::IsMember({"codes", "exact"}))
+      ->capture_default_str();
+  app->add_option("--probe-codes", flags->probe_codes,
+                 "bits of the codes that segments get: 4, or 2 rotated")
+      ->check(CLI::IsMember({2, 4}))
+      ->capture_default_str();
+  app->add_option("--scan-threads", flags->scan_threads,
+                 "threads that score blocks; 0: the data plane's own, best "
+                 "with few cores")
+      ->check(CLI::Range(0, kScanThreadsMax))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -64,14 +81,7 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
       ->capture_default_str();
   app.add_option("--ready-file", flags->ready_file,
                  "written once the store serves: pid and addresses as JSON");
-  app.add_option("--probe", flags->probe,
-                 "score sealed segments by their codes, or exact")
-      ->check(CLI::IsMember({"codes", "exact"}))
-      ->capture_default_str();
-  app.add_option("--probe-codes", flags->probe_codes,
-                 "bits of the codes that segments get: 4, or 2 rotated")
-      ->check(CLI::IsMember({2, 4}))
-      ->capture_default_str();
+  AddProbeFlags(&app, flags);
   app.add_option("--eviction", flags->eviction,
                  "which segments go first when memory is short")
       ->check(CLI::IsMember(EvictionPolicyNames()))

@@ -20,6 +20,7 @@ struct StoreFlags {
   std::string ready_file;
   std::string probe = "codes";
   int probe_codes = 4;  // bits
+  int scan_threads = 0;
   std::string eviction = kEvictionDefault;
   std::string log_level = "info";
   std::string store_id;       // default: store-<pid>

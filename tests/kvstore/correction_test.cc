@@ -28,9 +28,12 @@ std::vector<float> Merged(const KeepingCorrectSink& sink, int head, int group,
   return merged;
 }
 
-class CorrectionTest : public CorrectionFixture {
+// By the number of scan threads.
+class CorrectionTest : public CorrectionFixture,
+                       public ::testing::WithParamInterface<int> {
  protected:
   CorrectionTest() : context_(1, 3) {
+    MakePlane({.scan_threads = GetParam()});
     opened_ = Open(context_);
     session_ = HandleOf(opened_, context_);
     FC_CHECK_OK(PutAndSeal(opened_.id, context_, 0));
@@ -95,7 +98,7 @@ class CorrectionTest : public CorrectionFixture {
   SessionHandle session_;
 };
 
-TEST_F(CorrectionTest, TheBestMissingBlocksCome) {
+TEST_P(CorrectionTest, TheBestMissingBlocksCome) {
   TestCorrection correction(kTestGeometry, 37, 4);
   correction.request.layer = 1;
   correction.request.wants_scores = true;
@@ -112,7 +115,7 @@ TEST_F(CorrectionTest, TheBestMissingBlocksCome) {
   EXPECT_EQ(client_->requests_in_flight(), 0);
 }
 
-TEST_F(CorrectionTest, ScoresAreAProbesScores) {
+TEST_P(CorrectionTest, ScoresAreAProbesScores) {
   TestCorrection correction(kTestGeometry, 37, 0);
   correction.request.layer = 1;
   correction.request.wants_scores = true;
@@ -126,7 +129,7 @@ TEST_F(CorrectionTest, ScoresAreAProbesScores) {
   Check(correction, sink);
 }
 
-TEST_F(CorrectionTest, ThresholdHoldsBack) {
+TEST_P(CorrectionTest, ThresholdHoldsBack) {
   TestCorrection correction(kTestGeometry, 37, 30);
   correction.request.layer = 1;
   correction.request.wants_scores = true;
@@ -147,7 +150,7 @@ TEST_F(CorrectionTest, ThresholdHoldsBack) {
   EXPECT_EQ(quiet.blocks.size(), sink.blocks.size());
 }
 
-TEST_F(CorrectionTest, LocalKeysMakeAllElseRarer) {
+TEST_P(CorrectionTest, LocalKeysMakeAllElseRarer) {
   TestCorrection correction(kTestGeometry, 32, 2);
   correction.request.wants_scores = true;
   KeepingCorrectSink alone, beside;
@@ -162,7 +165,7 @@ TEST_F(CorrectionTest, LocalKeysMakeAllElseRarer) {
   }
 }
 
-TEST_F(CorrectionTest, NothingIsWorthPushing) {
+TEST_P(CorrectionTest, NothingIsWorthPushing) {
   TestCorrection correction(kTestGeometry, 32, 3);
   correction.request.wants_scores = true;
   for (int head = 0; head < 2; ++head) {
@@ -177,7 +180,7 @@ TEST_F(CorrectionTest, NothingIsWorthPushing) {
   Check(correction, sink);
 }
 
-TEST_F(CorrectionTest, DamagedBlockReturnsItsSlot) {
+TEST_P(CorrectionTest, DamagedBlockReturnsItsSlot) {
   TestCorrection correction(kTestGeometry, 32, 1);
   KeepingCorrectSink good;
   ASSERT_EQ(ClientCorrect(session_, correction, &good), absl::OkStatus());
@@ -191,7 +194,7 @@ TEST_F(CorrectionTest, DamagedBlockReturnsItsSlot) {
   ExpectBlocks(sink, context_, 0);
 }
 
-TEST_F(CorrectionTest, ManySlotsTakeManyPushes) {
+TEST_P(CorrectionTest, ManySlotsTakeManyPushes) {
   KvGeometry geometry = kTestGeometry;
   geometry.head_dim = 256;
   TestContext context(5, 4, geometry);
@@ -205,7 +208,7 @@ TEST_F(CorrectionTest, ManySlotsTakeManyPushes) {
   ExpectBlocks(sink, context, 0);
 }
 
-TEST_F(CorrectionTest, CancelReturnsTheSlots) {
+TEST_P(CorrectionTest, CancelReturnsTheSlots) {
   TestCorrection correction(kTestGeometry, 32, 3);
   KeepingCorrectSink sink;
   absl::Status ended;
@@ -221,7 +224,7 @@ TEST_F(CorrectionTest, CancelReturnsTheSlots) {
   EXPECT_TRUE(sink.blocks.empty());
 }
 
-TEST_F(CorrectionTest, SilenceReturnsTheSlotsAtTheDeadline) {
+TEST_P(CorrectionTest, SilenceReturnsTheSlotsAtTheDeadline) {
   plane_->Stop();
   TestCorrection correction(kTestGeometry, 32, 3);
   KeepingCorrectSink sink;
@@ -237,7 +240,7 @@ TEST_F(CorrectionTest, SilenceReturnsTheSlotsAtTheDeadline) {
   EXPECT_EQ(client_->requests_in_flight(), 0);
 }
 
-TEST_F(CorrectionTest, FieldsOutsideTheirLimitsAreRefused) {
+TEST_P(CorrectionTest, FieldsOutsideTheirLimitsAreRefused) {
   auto refused = [&](TestCorrection correction) {
     KeepingCorrectSink sink;
     absl::Status status = ClientCorrect(session_, correction, &sink);
@@ -263,6 +266,8 @@ TEST_F(CorrectionTest, FieldsOutsideTheirLimitsAreRefused) {
   KeepingCorrectSink sink;
   EXPECT_EQ(ClientCorrect(session_, good, &sink), absl::OkStatus());
 }
+
+INSTANTIATE_TEST_SUITE_P(ScanThreads, CorrectionTest, ::testing::Values(0, 2));
 
 }  // namespace
 }  // namespace forecache

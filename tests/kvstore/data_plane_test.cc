@@ -133,6 +133,7 @@ struct ProbeCase {
   // error of a 15th of a channel's range; the noise of 2-bit ones has a
   // deviation of 0.3 |q||k| scale / sqrt(32), of 512 keys some 3 times that.
   float tolerance;
+  int scan_threads = 0;
 };
 
 class ProbeTest : public DataPlaneFixture,
@@ -142,7 +143,7 @@ TEST_P(ProbeTest, AgreesWithTheReference) {
   client_ = nullptr;
   plane_ = nullptr;
   MakeStore(size_t{16} << 20, GetParam().source, GetParam().kind);
-  MakePlane({});
+  MakePlane({.scan_threads = GetParam().scan_threads});
   TestContext context(4, 3);
   NewSession opened = Open(context);
   SessionHandle session = HandleOf(opened, context);
@@ -178,7 +179,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         ProbeCase{ProbeSource::kCodes, CodeKind::k4Bit, 0.6f},
         ProbeCase{ProbeSource::kCodes, CodeKind::k2BitRotated, 2.0f},
-        ProbeCase{ProbeSource::kExact, CodeKind::k4Bit, 4e-3f}));
+        ProbeCase{ProbeSource::kExact, CodeKind::k4Bit, 4e-3f},
+        ProbeCase{ProbeSource::kExact, CodeKind::k4Bit, 4e-3f, 3}));
 
 TEST_F(DataPlaneFixture, ProbeOfAbsentBlocksIsMinusInfinity) {
   TestContext context(6, 1);
@@ -328,6 +330,35 @@ TEST_F(DataPlaneFixture, CancelEndsTheFetchAtOnce) {
   // What was pushed all the same is dropped, and later requests work.
   EXPECT_EQ(ClientPut(session, context, 1, 0, 16), absl::OkStatus());
   EXPECT_TRUE(sink.blocks.empty());
+}
+
+TEST_F(DataPlaneFixture, ManyProbesShareTheScanThreads) {
+  MakePlane({.scan_threads = 2});
+  TestContext context(4, 2);
+  NewSession opened = Open(context);
+  SessionHandle session = HandleOf(opened, context);
+  ASSERT_EQ(Connect(), absl::OkStatus());
+  ASSERT_EQ(PutAndSeal(opened.id, context, 0), absl::OkStatus());
+  Rng rng(5);
+  std::vector<float> q(2 * 2 * 32);
+  for (float& x : q) x = rng.Normal();
+  constexpr int kProbes = 100;
+  int ended = 0;
+  std::vector<float> first;
+  for (int i = 0; i < kProbes; ++i) {
+    ASSERT_EQ(client_->Probe(session, 1, 16, 0.2f, q,
+                             [&](const absl::StatusOr<ProbeResult>& result) {
+                               ++ended;
+                               ASSERT_EQ(result.status(), absl::OkStatus());
+                               std::vector<float> lse(result->lse.begin(),
+                                                      result->lse.end());
+                               if (first.empty()) first = lse;
+                               EXPECT_EQ(lse, first);
+                             }),
+              absl::OkStatus());
+  }
+  EXPECT_TRUE(Until([&] { return ended == kProbes; }));
+  EXPECT_EQ(store_->metrics().probes->Value(), kProbes);
 }
 
 TEST_F(DataPlaneFixture, DeadStoreEndsRequests) {
