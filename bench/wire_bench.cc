@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "bench/harness.h"
 #include "bench/wire_bounds.h"
 #include "bench/wire_cases.h"
@@ -183,14 +184,19 @@ absl::Status LocalCases::Repeat() {
 }
 
 absl::Status MeasureLocal(const Harness& harness, const std::string& bin_dir,
-                          const std::string& filter, WireReport* report) {
+                          const std::string& filter,
+                          const std::vector<std::string>& store_flags,
+                          WireReport* report) {
   demo::Processes processes;
   std::vector<demo::Daemon> stores;
+  std::vector<std::string> flags = {"--dram-mib", kStoreDramMib, "--log-level",
+                                    "warning"};
+  flags.insert(flags.end(), store_flags.begin(), store_flags.end());
   for (int store = 0; store < kStores; ++store) {
     PinToCore(StoreCore(std::max(0, store - 1)));
     auto daemon = processes.Start(
         absl::StrCat("store-", store), bin_dir + "/kvstore/store",
-        {"--dram-mib", kStoreDramMib, "--log-level", "warning"});
+        flags);
     if (!daemon.ok()) return daemon.status();
     stores.push_back(*std::move(daemon));
   }
@@ -212,10 +218,12 @@ absl::Status MeasureLocal(const Harness& harness, const std::string& bin_dir,
 }
 
 absl::Status Measure(Harness& harness, const std::string& bin_dir,
+                     const std::vector<std::string>& store_flags,
                      WireReport* report) {
   const std::string filter =
       harness.flags().get_option("--filter")->as<std::string>();
-  FC_RETURN_IF_ERROR(MeasureLocal(harness, bin_dir, filter, report));
+  FC_RETURN_IF_ERROR(
+      MeasureLocal(harness, bin_dir, filter, store_flags, report));
   if (Wants("scan", filter)) {
     Progress("scans");
     MeasureScans(&harness, report);
@@ -235,6 +243,7 @@ absl::Status WriteJson(const std::string& path, const nlohmann::json& json) {
 }
 
 absl::Status Run(Harness& harness, const std::string& bin_dir,
+                 const std::vector<std::string>& store_flags,
                  const std::string& json_file) {
   WireReport report;
   for (const Goal& goal : kGoals) report.SetGoal(goal.path, goal.bound);
@@ -247,7 +256,8 @@ absl::Status Run(Harness& harness, const std::string& bin_dir,
   report.Note("token rounds",
               "32 layers, 4 under way; a context has 8 up to 32k and 2 up to "
               "128k, used by turns; 128 blocks of a KV head are resident");
-  FC_RETURN_IF_ERROR(Measure(harness, bin_dir, &report));
+  report.Note("store flags", absl::StrJoin(store_flags, " "));
+  FC_RETURN_IF_ERROR(Measure(harness, bin_dir, store_flags, &report));
   const double load_after = LoadAverage();
   std::printf("wire on %s; load average %.2f before, %.2f after; %d repeats",
               CpuDescription().c_str(), load_before, load_after,
@@ -268,11 +278,15 @@ absl::Status Run(Harness& harness, const std::string& bin_dir,
 int Main(int argc, char** argv) {
   Harness harness("wire");
   std::string bin_dir;
+  std::vector<std::string> store_flags;
   bool in_namespace = false;
   harness.flags().get_option("--repeats")->default_val(kRepeats);
   harness.flags()
       .add_option("--bin-dir", bin_dir, "folder with kvstore/store")
       ->required();
+  harness.flags().add_option(
+      "--store-flag", store_flags,
+      "for the stores, as --store-flag=--probe-codes=2; may be repeated");
   harness.flags()
       .add_flag(kScalingWorkerFlag, in_namespace)
       ->group("");  // not for people
@@ -282,7 +296,7 @@ int Main(int argc, char** argv) {
     return RunScalingWorker({bin_dir, harness.smoke(), harness.repeats()});
   }
   const absl::Status status =
-      Run(harness, bin_dir,
+      Run(harness, bin_dir, store_flags,
           harness.flags().get_option("--json")->as<std::string>());
   if (status.ok()) return 0;
   std::fprintf(stderr, "wire_bench: %s\n", status.ToString().c_str());
