@@ -158,7 +158,7 @@ absl::Status MeasureProbes(const WirePath& path, const WireContexts& contexts,
           q, [&](const absl::StatusOr<ProbeResult>& result) {
             worker->Fail(result.status());
             ended = true;
-          }));
+          }).status());
       FC_RETURN_IF_ERROR(worker->RunUntil([&] { return ended; }));
       times.samples.push_back(kMilli * (Clock::Real()->Now() - start));
     }

@@ -83,7 +83,7 @@ void TokenRounds::Probe() {
         worker_->Fail(result.status());
         Probe();
         if (result.ok()) Choose(layer, *result);
-      });
+      }).status();
   if (status.ok()) return;
   --under_way_;
   worker_->Fail(status);

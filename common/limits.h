@@ -26,6 +26,11 @@ inline constexpr int kContextBlocksMax = kContextTokensMax / kBlockTokens;
 inline constexpr size_t kMessageBytesMax = size_t{4} << 20;
 inline constexpr size_t kPushBytesMax = size_t{256} << 10;  // one packed push
 inline constexpr int kRequestsInFlightMax = 4096;           // of one peer
+// Bytes of pushes under way to a worker: what it announces, and what it may.
+inline constexpr uint64_t kPushCreditBytes = uint64_t{16} << 20;
+inline constexpr uint64_t kPushCreditMin = uint64_t{1} << 20;
+inline constexpr uint64_t kPushCreditMax = uint64_t{1} << 30;
+inline constexpr Nanos kPushCreditTimeout = kSecond;
 inline constexpr Nanos kRequestTimeout = 10 * kSecond;
 inline constexpr Nanos kConnectTimeout = 5 * kSecond;
 inline constexpr int kStoresMax = 64;  // that share a context

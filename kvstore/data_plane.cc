@@ -139,6 +139,8 @@ void DataPlane::Dispatch(Endpoint* from, const wire::Message& message) {
       return Answer(from, message.header, MessageType::kPong);
     case MessageType::kCancel:
       return OnCancel(from, message.header.request_id);
+    case MessageType::kCredit:
+      return OnCredit(from, message);
     case MessageType::kPutBlocks:
       return OnPutBlocks(from, message);
     case MessageType::kFetch:
@@ -177,7 +179,18 @@ void DataPlane::OnHello(Endpoint* from, const wire::Message& message) {
     return Refuse(from, message.header, tenant.status(),
                   metrics_.refused_hello);
   }
-  peers_[from] = *tenant;
+  const auto body = wire::BodyOf<wire::HelloBody>(message);
+  if (!body.ok() || body->push_credit < kPushCreditMin ||
+      body->push_credit > kPushCreditMax) {
+    return Refuse(from, message.header,
+                  body.ok() ? absl::InvalidArgumentError(absl::StrCat(
+                                  "push_credit is ", body->push_credit,
+                                  ", must be ", kPushCreditMin, "..",
+                                  kPushCreditMax))
+                            : body.status(),
+                  metrics_.refused_request);
+  }
+  peers_.insert_or_assign(from, Peer{*tenant, PushCredit(body->push_credit)});
   {
     absl::MutexLock lock(&mu_);
     transport_name_ = from->TransportName();
@@ -204,7 +217,7 @@ absl::StatusOr<SessionSnapshot> DataPlane::Admit(Endpoint* from,
   }
   // A session's key is worth nothing to another tenant's worker.
   auto session = store_->Authorize(header.session_id, header.session_key,
-                                   peers_.at(from));
+                                   peers_.at(from).tenant);
   if (!session.ok()) {
     Refuse(from, header, session.status(), metrics_.refused_session);
   }
@@ -266,48 +279,6 @@ void DataPlane::OnFetch(Endpoint* from, const wire::Message& message) {
   }
 }
 
-void DataPlane::OnProbe(Endpoint* from, const wire::Message& message) {
-  auto session = Admit(from, message);
-  if (!session.ok()) return;
-  auto body = wire::BodyOf<wire::ProbeBody>(message);
-  if (!body.ok() || message.payload.size() % sizeof(float) != 0) {
-    return Refuse(from, message.header,
-                  body.ok() ? absl::InvalidArgumentError("q is cut short")
-                            : body.status(),
-                  metrics_.refused_request);
-  }
-  if (probes_.full() ||
-      queued_bytes_ + message.payload.size() > kQueuedRequestBytesMax) {
-    return Refuse(from, message.header,
-                  absl::ResourceExhaustedError("the queue of probes is full"),
-                  metrics_.refused_busy);
-  }
-  QueuedProbe& probe = probes_.Push();
-  probe.q.resize(message.payload.size() / sizeof(float));
-  if (!probe.q.empty()) {
-    std::memcpy(probe.q.data(), message.payload.data(),
-                message.payload.size());
-  }
-  static_cast<QueuedScan&>(probe) = {.from = from,
-                                     .header = message.header,
-                                     .session = *std::move(session)};
-  probe.request = {
-      static_cast<int>(std::min<uint32_t>(body->layer, kLayersMax)),
-      static_cast<int>(
-          std::min<uint32_t>(body->blocks, kContextBlocksMax + 1)),
-      body->scale, probe.q};
-  probe.scanned = 0;
-  queued_bytes_ += message.payload.size();
-  absl::Status status = ValidateProbe(probe.session.geometry, probe.request);
-  if (!status.ok()) {
-    probe.from = nullptr;
-    return Refuse(from, message.header, status, metrics_.refused_request);
-  }
-  probe.reply_bytes =
-      ProbeReplyBytes(probe.session.geometry, probe.request.blocks);
-  probe.work = ScanWork(probe.session.geometry, probe.request);
-}
-
 void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
   fetches_.ForEach(from, [&](QueuedFetch& fetch) {
     if (fetch.header.request_id == request_id) fetch.from = nullptr;
@@ -318,6 +289,14 @@ void DataPlane::OnCancel(Endpoint* from, uint64_t request_id) {
   for (size_t i = 0; i < probes_.size(); ++i) {
     CancelScan(probes_.At(i), from, request_id);
   }
+}
+
+void DataPlane::OnCredit(Endpoint* from, const wire::Message& message) {
+  const auto body = wire::BodyOf<wire::CreditBody>(message);
+  if (body.ok() && peers_.at(from).credit.Taken(body->taken)) return;
+  // Not answered: the peer could not tell by what.
+  metrics_.refused_request->Add();
+  CountFault(from);
 }
 
 void DataPlane::Answer(Endpoint* to, const wire::WireHeader& request,

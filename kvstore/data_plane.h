@@ -15,6 +15,7 @@
 #include "common/limits.h"
 #include "kvstore/bounded_queue.h"
 #include "kvstore/correction.h"
+#include "kvstore/push_credit.h"
 #include "kvstore/scan_pool.h"
 #include "kvstore/send_buffers.h"
 #include "kvstore/store.h"
@@ -122,6 +123,11 @@ class DataPlane : public MessageHandler {
     int count = 0;
     Nanos since = 0;
   };
+  struct Peer {
+    TenantId tenant;  // whose worker it is
+    PushCredit credit;
+  };
+
   void Loop();
   void Dispatch(Endpoint* from, const wire::Message& message);
   // The session that `message` is for; answers the peer when it may not.
@@ -133,6 +139,7 @@ class DataPlane : public MessageHandler {
   void OnProbe(Endpoint* from, const wire::Message& message);
   void OnCorrect(Endpoint* from, const wire::Message& message);
   void OnCancel(Endpoint* from, uint64_t request_id);
+  void OnCredit(Endpoint* from, const wire::Message& message);
 
   // Corrections, and what has to be done for them between two looks at bulk.
   int RunUrgent();
@@ -183,9 +190,12 @@ class DataPlane : public MessageHandler {
                    const SessionSnapshot& session,
                    std::span<const wire::FetchEntry> entries, bool may_end,
                    PackedPush* packed);
-  wire::PackedHeader PushHeader(const wire::WireHeader& request,
+  wire::PackedHeader PushHeader(Endpoint* to, const wire::WireHeader& request,
                                 const PackedPush& push, bool is_last,
                                 ByteView payload) const;
+  // Whether the peer takes a push of so many entries now.
+  bool TakesPush(Endpoint* to, const KvGeometry& geometry, size_t entries,
+                 bool urgent);
   // A push of a line's first fetch is on its way.
   void EndPush(int line);
   int TakePushBuffer(int line);
@@ -228,8 +238,8 @@ class DataPlane : public MessageHandler {
   size_t queued_bytes_ = 0;
   std::unordered_map<Endpoint*, Faults> faults_;
   HelloGrants hellos_;
-  // Peers whose HELLO was taken, and whose workers they are.
-  std::unordered_map<Endpoint*, TenantId> peers_;
+  // Those whose HELLO was taken.
+  std::unordered_map<Endpoint*, Peer> peers_;
   // After the buffers: it gives them back while it closes.
   std::unique_ptr<Transport> transport_;
   // After all that scans read and write, and the transport that they wake.

@@ -1,6 +1,7 @@
 // The part of DataPlane that works off its queues.
 #include <utility>
 
+#include "common/log.h"
 #include "kvstore/data_plane.h"
 
 namespace forecache {
@@ -64,6 +65,10 @@ bool DataPlane::PushNext(int line) {
   }
   const auto rest = std::span(fetch->entries).subspan(fetch->next);
   if (fetch->packed_buffer < 0) {
+    if (!TakesPush(fetch->from, fetch->session.geometry, rest.size(),
+                   /*urgent=*/false)) {
+      return false;
+    }
     if (PushInPlace(fetch->from, fetch->header, fetch->session, rest,
                     /*may_end=*/true, &fetch->packed)) {
       EndPush(line);
@@ -106,10 +111,24 @@ void DataPlane::EndPush(int line) {
   EndFetch(line);
 }
 
-wire::PackedHeader DataPlane::PushHeader(const wire::WireHeader& request,
+bool DataPlane::TakesPush(Endpoint* to, const KvGeometry& geometry,
+                          size_t entries, bool urgent) {
+  PushCredit& credit = peers_.at(to).credit;
+  if (credit.Admits(PushBytes(geometry, entries), urgent)) return true;
+  if (credit.Starve(store_->clock()->Now())) {
+    metrics_.push_credits_lapsed->Add();
+    LogWarning("a peer tells nothing of what it was pushed",
+               {{"peer", to->PeerName()}});
+  }
+  return false;
+}
+
+wire::PackedHeader DataPlane::PushHeader(Endpoint* to,
+                                         const wire::WireHeader& request,
                                          const PackedPush& push, bool is_last,
                                          ByteView payload) const {
   wire::PushBody body;
+  body.sent = peers_.at(to).credit.sent() + push.bytes;
   body.count = static_cast<uint32_t>(push.entries);
   body.last = is_last;
   wire::WireHeader header;
@@ -130,9 +149,11 @@ bool DataPlane::PushInPlace(Endpoint* to, const wire::WireHeader& request,
   if (place.empty()) return false;
   *packed = store_->Gather(session, entries, &gatherer_, place);
   const bool is_last = may_end && packed->entries == entries.size();
-  to->Commit(PushHeader(request, *packed, is_last, place.first(packed->bytes))
-                 .view(),
-             packed->bytes);
+  to->Commit(
+      PushHeader(to, request, *packed, is_last, place.first(packed->bytes))
+          .view(),
+      packed->bytes);
+  peers_.at(to).credit.Sent(packed->bytes);
   return true;
 }
 
@@ -140,8 +161,11 @@ absl::Status DataPlane::SendPush(Endpoint* to, const wire::WireHeader& request,
                                  const PackedPush& push, bool is_last,
                                  ByteView buffer, Endpoint::Done done) {
   const ByteView payload = buffer.first(push.bytes);
-  return to->Send(PushHeader(request, push, is_last, payload).view(), payload,
-                  std::move(done));
+  absl::Status sent =
+      to->Send(PushHeader(to, request, push, is_last, payload).view(), payload,
+               std::move(done));
+  if (sent.ok()) peers_.at(to).credit.Sent(push.bytes);
+  return sent;
 }
 
 absl::Status DataPlane::SendProbeReply(const QueuedProbe& probe) {

@@ -1,6 +1,11 @@
-// The part of DataPlane that has KV heads scanned, for corrections and probes.
+// The part of DataPlane that takes probes, and has KV heads scanned for them
+// and for corrections.
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "common/limits.h"
 #include "kvstore/data_plane.h"
 
 namespace forecache {
@@ -10,6 +15,48 @@ namespace {
 constexpr int kHeadsPerRound = 64;
 
 }  // namespace
+
+void DataPlane::OnProbe(Endpoint* from, const wire::Message& message) {
+  auto session = Admit(from, message);
+  if (!session.ok()) return;
+  auto body = wire::BodyOf<wire::ProbeBody>(message);
+  if (!body.ok() || message.payload.size() % sizeof(float) != 0) {
+    return Refuse(from, message.header,
+                  body.ok() ? absl::InvalidArgumentError("q is cut short")
+                            : body.status(),
+                  metrics_.refused_request);
+  }
+  if (probes_.full() ||
+      queued_bytes_ + message.payload.size() > kQueuedRequestBytesMax) {
+    return Refuse(from, message.header,
+                  absl::ResourceExhaustedError("the queue of probes is full"),
+                  metrics_.refused_busy);
+  }
+  QueuedProbe& probe = probes_.Push();
+  probe.q.resize(message.payload.size() / sizeof(float));
+  if (!probe.q.empty()) {
+    std::memcpy(probe.q.data(), message.payload.data(),
+                message.payload.size());
+  }
+  static_cast<QueuedScan&>(probe) = {.from = from,
+                                     .header = message.header,
+                                     .session = *std::move(session)};
+  probe.request = {
+      static_cast<int>(std::min<uint32_t>(body->layer, kLayersMax)),
+      static_cast<int>(
+          std::min<uint32_t>(body->blocks, kContextBlocksMax + 1)),
+      body->scale, probe.q};
+  probe.scanned = 0;
+  queued_bytes_ += message.payload.size();
+  absl::Status status = ValidateProbe(probe.session.geometry, probe.request);
+  if (!status.ok()) {
+    probe.from = nullptr;
+    return Refuse(from, message.header, status, metrics_.refused_request);
+  }
+  probe.reply_bytes =
+      ProbeReplyBytes(probe.session.geometry, probe.request.blocks);
+  probe.work = ScanWork(probe.session.geometry, probe.request);
+}
 
 int DataPlane::RunUrgent() {
   int events = 0;
@@ -170,6 +217,10 @@ absl::Status DataPlane::PushPicks(QueuedCorrection& correction, ScanJob* job) {
   while (correction.from != nullptr && job->pushed < job->picks.size()) {
     const auto rest = std::span(job->picks).subspan(job->pushed);
     if (job->packed_buffer < 0) {
+      if (!TakesPush(correction.from, correction.session.geometry, rest.size(),
+                     /*urgent=*/true)) {
+        return absl::ResourceExhaustedError("the peer takes no more now");
+      }
       if (PushInPlace(correction.from, correction.header, correction.session,
                       rest, /*may_end=*/false, &job->packed)) {
         job->pushed += job->packed.entries;

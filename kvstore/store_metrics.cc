@@ -116,6 +116,9 @@ void StoreMetrics::AddRefusals(Metrics* metrics) {
   refused_request = MessagesRefused(metrics, "request");
   refused_damaged = MessagesRefused(metrics, "damaged");
   refused_busy = MessagesRefused(metrics, "busy");
+  push_credits_lapsed = metrics->AddCounter(
+      "forecache_store_push_credits_lapsed_total",
+      "Times that a peer said nothing of what it was pushed, for too long");
   peers_cut_off = metrics->AddCounter(
       "forecache_store_peers_cut_off_total",
       "Peers whose connection was closed for too many faulty messages.");

@@ -45,6 +45,7 @@ struct StoreMetrics {
   Counter* refused_request;   // a field outside its limit
   Counter* refused_damaged;   // the payload's checksum does not match
   Counter* refused_busy;      // a queue or a pool was full
+  Counter* push_credits_lapsed;
   Counter* peers_cut_off;     // for too many such messages
 
  private:

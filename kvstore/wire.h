@@ -24,10 +24,10 @@ static_assert(std::endian::native == std::endian::little,
               "the wire is little-endian");
 
 inline constexpr uint32_t kMagic = 0x31574346;  // "FCW1"
-inline constexpr uint16_t kVersion = 3;
+inline constexpr uint16_t kVersion = 4;
 
 enum class MessageType : uint16_t {
-  // No body; payload: HelloProof.  Answered by kHelloAck or kError.  Until
+  // HelloBody; payload: HelloProof.  Answered by kHelloAck or kError.  Until
   // then all else is refused.
   kHello = 1,
   kHelloAck = 2,    // no body
@@ -45,6 +45,7 @@ enum class MessageType : uint16_t {
   // or kError.
   kCorrect = 13,
   kCorrectReply = 14,  // CorrectReplyBody
+  kCredit = 15,        // CreditBody.  Never answered.
 };
 
 struct WireHeader {
@@ -62,6 +63,14 @@ struct WireHeader {
   uint32_t checked_bytes = 0;  // at most payload_bytes
 };
 static_assert(sizeof(WireHeader) == 64);
+
+// What the sender takes.
+struct HelloBody {
+  // Of pushes' payloads, at most so many bytes may be under way: sent, and not
+  // told to be taken by a kCredit.
+  uint64_t push_credit = 0;
+};
+static_assert(sizeof(HelloBody) == 8);
 
 // Shows that the sender attached on the control plane a moment ago.
 struct HelloProof {
@@ -116,8 +125,16 @@ static_assert(sizeof(FetchEntry) == 16);
 struct PushBody {
   uint32_t count = 0;
   uint32_t last = 0;  // 1 in the last push of the request
+  // Payload bytes of all pushes on this connection so far, this one included.
+  uint64_t sent = 0;
 };
-static_assert(sizeof(PushBody) == 8);
+static_assert(sizeof(PushBody) == 16);
+
+// Pushes were taken, or are given up, up to a PushBody::sent.
+struct CreditBody {
+  uint64_t taken = 0;
+};
+static_assert(sizeof(CreditBody) == 8);
 
 enum class BlockStatus : uint16_t {
   kOk = 0,

@@ -95,11 +95,13 @@ void Prefetcher::StartProbe(std::shared_ptr<Advanced> advanced) {
     OnProbe(*advanced, nullptr);
     return;
   }
-  const absl::Status sent = data_plane_->client()->Probe(
+  const size_t ticket = under_way_.Begin();
+  const absl::StatusOr<uint64_t> sent = data_plane_->client()->Probe(
       session_, layer, stored, scale_, advanced->query,
-      [this, alive = alive_,
-       advanced](const absl::StatusOr<ProbeResult>& result) {
+      [this, alive = alive_, advanced,
+       ticket](const absl::StatusOr<ProbeResult>& result) {
         if (!*alive) return;
+        under_way_.End(ticket);
         if (!result.ok()) {
           Fail(Annotate(result.status(), "probe"));
           return;
@@ -107,7 +109,9 @@ void Prefetcher::StartProbe(std::shared_ptr<Advanced> advanced) {
         CountProbe(result->blocks);
         OnProbe(*advanced, &*result);
       });
-  if (!sent.ok()) Fail(Annotate(sent, "probe"));
+  if (sent.ok()) return under_way_.Sent(ticket, *sent);
+  under_way_.End(ticket);
+  Fail(Annotate(sent.status(), "probe"));
 }
 
 void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {

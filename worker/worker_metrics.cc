@@ -7,6 +7,8 @@ constexpr char kBlocksHelp[] =
     "KV blocks of decoded tokens, by what became of them";
 constexpr char kBlocks[] = "forecache_worker_blocks_total";
 constexpr char kEventsHelp[] = "What happened to the worker's stores";
+constexpr char kDroppedHelp[] = "Answers of stores that nobody took";
+constexpr char kDropped[] = "forecache_worker_answers_dropped_total";
 constexpr char kEvents[] = "forecache_worker_store_events_total";
 
 // A counter that is kept elsewhere.
@@ -51,6 +53,10 @@ WorkerMetrics::WorkerMetrics(Metrics* m)
           m->AddCounter(kEvents, kEventsHelp, {{"event", "session_reopened"}})),
       seals_skipped_(
           m->AddCounter(kEvents, kEventsHelp, {{"event", "seal_skipped"}})),
+      answers_late_(
+          m->AddCounter(kDropped, kDroppedHelp, {{"why", "late"}})),
+      answers_refused_(
+          m->AddCounter(kDropped, kDroppedHelp, {{"why", "refused"}})),
       arena_used_(m->AddGauge("forecache_worker_arena_used_bytes",
                               "Bytes of the arena's slots in use")),
       arena_bytes_(m->AddGauge("forecache_worker_arena_bytes",
@@ -108,6 +114,11 @@ void WorkerMetrics::SetStores(const StoreGroupCounters& data,
   Raise(sessions_resumed_, control.sessions_resumed);
   Raise(sessions_reopened_, control.sessions_reopened);
   Raise(seals_skipped_, control.seals_skipped);
+}
+
+void WorkerMetrics::SetAnswers(const DataClientCounters& data) {
+  Raise(answers_late_, data.answers_late);
+  Raise(answers_refused_, data.messages_refused);
 }
 
 void WorkerMetrics::SetWaiting(int requests) { waiting_->Set(requests); }

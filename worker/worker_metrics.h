@@ -22,6 +22,7 @@ class WorkerMetrics {
   // What became of the stores since the start of the worker.
   void SetStores(const StoreGroupCounters& data,
                  const GroupControlCounters& control);
+  void SetAnswers(const DataClientCounters& data);
 
  private:
   Metrics* const metrics_;
@@ -43,6 +44,8 @@ class WorkerMetrics {
   Counter* const sessions_resumed_;
   Counter* const sessions_reopened_;
   Counter* const seals_skipped_;
+  Counter* const answers_late_;
+  Counter* const answers_refused_;
   Gauge* const arena_used_;
   Gauge* const arena_bytes_;
   Gauge* const waiting_;

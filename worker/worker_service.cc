@@ -62,6 +62,7 @@ absl::Status WorkerService::Answer(
                      arena_bytes);
   metrics_->SetStores(parts_.data_plane->GroupCounters(),
                       parts_.control->counters());
+  metrics_->SetAnswers(parts_.data_plane->Counters());
   if (!status.ok()) return status;
   LogInfo("request", {{"request", request.request_id()},
                       {"mode", v1::Mode_Name(request.mode())},

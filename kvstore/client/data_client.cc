@@ -43,6 +43,7 @@ absl::Status DataClient::Connect(const StoreAddress& store, Done done) {
   if (!endpoint.ok()) return endpoint.status();
   impl_->endpoint = *endpoint;
   impl_->epoch = store.epoch;
+  impl_->pushes_taken = impl_->pushes_told = 0;
   auto request = impl_->Begin(RequestKind::kHello, {}, 0);
   if (!request.ok()) return request.status();
   (*request)->done = std::move(done);
@@ -54,7 +55,8 @@ absl::Status DataClient::Connect(const StoreAddress& store, Done done) {
   const ByteView bytes = AsBytes(proof);
   (*request)->payload.assign(bytes.begin(), bytes.end());
   wire::DescribePayload((*request)->payload, bytes.size(), &header);
-  return impl_->Send(*request, header, {});
+  return impl_->Send(*request, header,
+                     AsBytes(wire::HelloBody{kPushCreditBytes}));
 }
 
 absl::Status DataClient::PutBlocks(const SessionHandle& session, int layer,
@@ -134,9 +136,10 @@ absl::StatusOr<uint64_t> DataClient::Impl::Fetch(
   return id;
 }
 
-absl::Status DataClient::Probe(const SessionHandle& session, int layer,
-                               int blocks, float scale,
-                               std::span<const float> q, ProbeDone done) {
+absl::StatusOr<uint64_t> DataClient::Probe(const SessionHandle& session,
+                                           int layer, int blocks, float scale,
+                                           std::span<const float> q,
+                                           ProbeDone done) {
   absl::Status status = CheckLayer(session, layer);
   if (!status.ok()) return status;
   const KvGeometry& geometry = session.geometry;
@@ -160,12 +163,16 @@ absl::Status DataClient::Probe(const SessionHandle& session, int layer,
   wire::WireHeader header = HeaderFor(MessageType::kProbe, session);
   wire::DescribePayload((*request)->payload, (*request)->payload.size(),
                         &header);
-  return impl_->Send(*request, header, AsBytes(body));
+  const uint64_t id = (*request)->id;
+  status = impl_->Send(*request, header, AsBytes(body));
+  if (!status.ok()) return status;
+  return id;
 }
 
 void DataClient::Cancel(uint64_t request_id) {
   Request* request = impl_->requests.Find(request_id);
   if (request == nullptr || (request->kind != RequestKind::kFetch &&
+                             request->kind != RequestKind::kProbe &&
                              request->kind != RequestKind::kCorrect)) {
     return;
   }

@@ -129,7 +129,10 @@ struct DataClientCounters {
   uint64_t corrections = 0;
   uint64_t blocks_refused = 0;  // failed with kDataLoss, here or at the store
   uint64_t requests_timed_out = 0;
-  uint64_t messages_refused = 0;  // unparseable, or of no known request
+  // Answers that nobody waits for any more, and entries of pushes that had
+  // been answered: after a Cancel or a deadline, or doubled on the way.
+  uint64_t answers_late = 0;
+  uint64_t messages_refused = 0;  // unparseable, damaged, or of no request ever
 };
 
 // Every call returns kResourceExhausted when kRequestsInFlightMax requests are
@@ -180,8 +183,10 @@ class DataClient : public MessageHandler {
       BlockSink* sink, Done done);
 
   // Scores blocks [0, blocks) of one layer for `q` [kv_heads][group][head_dim].
-  absl::Status Probe(const SessionHandle& session, int layer, int blocks,
-                     float scale, std::span<const float> q, ProbeDone done);
+  // Returns the request's id, for Cancel.
+  absl::StatusOr<uint64_t> Probe(const SessionHandle& session, int layer,
+                                 int blocks, float scale,
+                                 std::span<const float> q, ProbeDone done);
 
   // Probes and fetches in one trip: the store scores the blocks and pushes the
   // best of the missing ones at once, ahead of everything else.  `sink` hears
@@ -191,8 +196,8 @@ class DataClient : public MessageHandler {
                                    const CorrectRequest& correction,
                                    CorrectSink* sink, Done done);
 
-  // Forgets a fetch or correction that is under way: blocks of it that arrive
-  // later are dropped.  Its sink and `done` hear kCancelled inside this call.
+  // Forgets a fetch, probe or correction that is under way: what arrives of it
+  // later is dropped.  Its sink and `done` hear kCancelled inside this call.
   void Cancel(uint64_t request_id);
 
   // Moves messages and ends what is past its deadline.  Returns events.

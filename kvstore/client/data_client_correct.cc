@@ -137,8 +137,12 @@ void DataClient::Impl::TakeSlot(Request* request, const PushEntry& entry,
     const OfferedSlot& slot = request->slots()[found];
     if (slot.slot == entry.slot && slot.generation == entry.generation) break;
   }
-  if (found == end || request->answered[found]) {
-    ++counters.messages_refused;  // not offered, or doubled on the way
+  if (found == end) {
+    ++counters.messages_refused;  // not offered
+    return;
+  }
+  if (request->answered[found]) {
+    ++counters.answers_late;
     return;
   }
   request->answered[found] = true;

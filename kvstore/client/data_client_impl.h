@@ -47,6 +47,8 @@ struct DataClient::Impl {
   absl::Status Send(Request* request, wire::WireHeader header, ByteView body);
 
   void OnMessage(ByteView header, ByteView payload);
+  // Tells the store now and then how much of its pushes arrived.
+  void TakeCredit(const wire::Message& push);
   void OnPush(Request* request, const wire::Message& message);
   void OnProbeReply(Request* request, const wire::Message& message);
   void OnCorrectReply(Request* request, const wire::Message& message);
@@ -83,6 +85,9 @@ struct DataClient::Impl {
   Clock* const clock;
   Endpoint* endpoint = nullptr;
   uint32_t epoch = 0;
+  // Of pushes on this connection: wire::PushBody::sent as seen, and as told.
+  uint64_t pushes_taken = 0;
+  uint64_t pushes_told = 0;
   bool muted = false;  // the client is being destroyed
   RequestTable requests;
   DataClientCounters counters;

@@ -1,4 +1,5 @@
 // The part of DataClient that takes what the store sends.
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -98,10 +99,15 @@ void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
   }
   if (message->type() == MessageType::kPong) return;
   if (message->type() == MessageType::kError) return OnError(*message);
+  if (message->type() == MessageType::kPush) TakeCredit(*message);
   Request* request = requests.Find(message->header.request_id);
+  if (request == nullptr && requests.HasEnded(message->header.request_id)) {
+    ++counters.answers_late;
+    return;
+  }
   if (request == nullptr || message->header.epoch != epoch ||
       !IsAnswer(message->type(), request->kind)) {
-    ++counters.messages_refused;  // late, doubled, or not an answer
+    ++counters.messages_refused;
     return;
   }
   absl::Status intact = wire::CheckPayload(*message);
@@ -127,6 +133,24 @@ void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
     default:
       ++counters.messages_refused;
   }
+}
+
+void DataClient::Impl::TakeCredit(const wire::Message& push) {
+  const auto body = wire::BodyOf<wire::PushBody>(push);
+  if (!body.ok() || endpoint == nullptr) return;
+  // The store may push less than a whole credit before it hears.
+  constexpr uint64_t kStep = kPushCreditBytes / 8;
+  pushes_taken = std::max(pushes_taken, body->sent);
+  if (pushes_taken - pushes_told < kStep) return;
+  wire::WireHeader header =
+      client_internal::HeaderFor(MessageType::kCredit, {});
+  header.epoch = epoch;
+  wire::DescribePayload({}, 0, &header);
+  const absl::Status sent = endpoint->Send(
+      wire::Pack(header, AsBytes(wire::CreditBody{pushes_taken})).view(), {},
+      nullptr);
+  // Else the next push's turn tells.
+  if (sent.ok()) pushes_told = pushes_taken;
 }
 
 void DataClient::Impl::OnPush(Request* request, const wire::Message& message) {
@@ -200,8 +224,12 @@ void DataClient::Impl::TakeBlock(Request* request, const PushEntry& entry,
       if (Answers(entry, entries[found])) break;
     }
   }
-  if (found == entries.size() || request->answered[found]) {
-    ++counters.messages_refused;  // not asked for, or doubled on the way
+  if (found == entries.size()) {
+    ++counters.messages_refused;  // not asked for
+    return;
+  }
+  if (request->answered[found]) {
+    ++counters.answers_late;
     return;
   }
   *hint = found + 1;
@@ -259,7 +287,9 @@ void DataClient::Impl::OnError(const wire::Message& message) {
     return OnOtherVersion(why);
   }
   if (requests.Find(message.header.request_id) == nullptr) {
-    ++counters.messages_refused;
+    ++(requests.HasEnded(message.header.request_id)
+           ? counters.answers_late
+           : counters.messages_refused);
     return;
   }
   Fail(message.header.request_id, why);

@@ -71,6 +71,11 @@ class RequestTable {
   Request* Start();
   // Null when the id's request has ended.
   Request* Find(uint64_t id);
+  // Whether an id was given to a request that has ended.
+  bool HasEnded(uint64_t id) {
+    return id >= static_cast<uint64_t>(limit_) && id / limit_ <= serial_ &&
+           Find(id) == nullptr;
+  }
   // The request with the earliest start; null when none is under way.
   Request* Oldest();
   // No answer is wanted any more.  Callbacks are the caller's to keep first.

@@ -20,6 +20,7 @@ void Add(const DataClientCounters& more, DataClientCounters* sum) {
   sum->corrections += more.corrections;
   sum->blocks_refused += more.blocks_refused;
   sum->requests_timed_out += more.requests_timed_out;
+  sum->answers_late += more.answers_late;
   sum->messages_refused += more.messages_refused;
 }
 

@@ -66,8 +66,9 @@ class StoreGroup {
 
   // Blocks of members that do not answer within kProbeShardWait have no score,
   // like blocks that no store holds.  Fails when no member is up.
-  absl::Status Probe(const SessionHandle& session, int layer, int blocks,
-                     float scale, std::span<const float> q, ProbeDone done);
+  absl::StatusOr<uint64_t> Probe(const SessionHandle& session, int layer,
+                                 int blocks, float scale,
+                                 std::span<const float> q, ProbeDone done);
 
   // The slots are shared out among the members, who push for their shares at
   // once; see store_group_correct.cc.  The merged reply has the sum of the

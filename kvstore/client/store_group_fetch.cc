@@ -106,7 +106,7 @@ void StoreGroup::Impl::GiveUpParts(int member) {
 void StoreGroup::Cancel(uint64_t request_id) {
   if (members() == 1) return impl_->members[0].client->Cancel(request_id);
   auto found = impl_->calls.find(request_id);
-  if (found == impl_->calls.end()) return;
+  if (found == impl_->calls.end()) return impl_->CancelProbe(request_id);
   const absl::Status why = absl::CancelledError("cancelled by the worker");
   Impl::Call* call = found->second.get();
   std::vector<std::pair<int, uint64_t>> requests;

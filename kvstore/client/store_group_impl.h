@@ -71,9 +71,11 @@ struct StoreGroup::Impl {
   struct CorrectCall;
   // A probe, until all members answered or it has waited for long enough.
   struct ProbeCall {
+    uint64_t id = 0;
     ProbeMerge merge;
     Nanos deadline = 0;
     std::vector<int> waits_for;  // members
+    std::vector<std::pair<int, uint64_t>> requests;  // of members
     bool partial = false;
     ProbeDone done;
   };
@@ -105,6 +107,7 @@ struct StoreGroup::Impl {
   void OnScores(std::shared_ptr<ProbeCall> call, const MemberPart& part,
                 const absl::StatusOr<ProbeResult>& result);
   void FinishProbe(ProbeCall* call);
+  void CancelProbe(uint64_t id);
   int EndLateProbes();
 
   Clock* const clock;

@@ -7,9 +7,10 @@
 
 namespace forecache {
 
-absl::Status StoreGroup::Probe(const SessionHandle& session, int layer,
-                               int blocks, float scale,
-                               std::span<const float> q, ProbeDone done) {
+absl::StatusOr<uint64_t> StoreGroup::Probe(const SessionHandle& session,
+                                           int layer, int blocks, float scale,
+                                           std::span<const float> q,
+                                           ProbeDone done) {
   if (members() == 1) {
     return impl_->members[0].client->Probe(session, layer, blocks, scale, q,
                                            std::move(done));
@@ -22,6 +23,7 @@ absl::Status StoreGroup::Probe(const SessionHandle& session, int layer,
     return absl::UnavailableError("no store of the group is connected");
   }
   auto call = std::make_shared<Impl::ProbeCall>(Impl::ProbeCall{
+      .id = impl_->next_id++,
       .merge = ProbeMerge(session.geometry, layer, blocks),
       .deadline = impl_->clock->Now() + kProbeShardWait});
   for (MemberPart& part : impl_->sessions->Parts(session.id, blocks)) {
@@ -36,28 +38,42 @@ absl::Status StoreGroup::Probe(const SessionHandle& session, int layer,
     }
     const int end = (part.segments.back() + 1) * kSegmentBlocks;
     const SessionHandle handle = part.handle;
-    absl::Status sent = member.client->Probe(
+    const auto sent = member.client->Probe(
         handle, layer, std::min(blocks, end), scale, q,
         [impl = impl_.get(), call, part = std::move(part)](
             const absl::StatusOr<ProbeResult>& result) {
           impl->OnScores(call, part, result);
         });
-    if (absl::IsInvalidArgument(sent)) return sent;
+    if (absl::IsInvalidArgument(sent.status())) return sent;
     if (!sent.ok()) {
       call->partial = true;
       continue;
     }
+    call->requests.emplace_back(m, *sent);
     ++member.probes_owed;
     if (!member.lagging) call->waits_for.push_back(m);
   }
   call->done = std::move(done);
+  const uint64_t id = call->id;
   if (call->waits_for.empty()) {
     impl_->deferred.push_back(
         [impl = impl_.get(), call] { impl->FinishProbe(call.get()); });
   } else {
     impl_->probes.push_back(std::move(call));
   }
-  return absl::OkStatus();
+  return id;
+}
+
+void StoreGroup::Impl::CancelProbe(uint64_t id) {
+  const auto found = std::ranges::find_if(
+      probes, [id](const auto& call) { return call->id == id; });
+  if (found == probes.end() || !(*found)->done) return;
+  const std::shared_ptr<ProbeCall> call = *found;
+  const ProbeDone done = std::exchange(call->done, nullptr);
+  for (const auto& [member, request] : call->requests) {
+    members[member].client->Cancel(request);
+  }
+  done(absl::CancelledError("cancelled by the worker"));
 }
 
 void StoreGroup::Impl::OnScores(std::shared_ptr<ProbeCall> call,

@@ -106,7 +106,8 @@ TEST_F(AllocationTest, ProbeOfManyBlocksAllocatesAsOneOfFew) {
   std::vector<float> q(2 * 2 * 32, 0.5f);
   auto probe = [&](int blocks) {
     return Count([&] {
-      FC_CHECK_OK(client_.Probe(session_, 0, blocks, 0.1f, q, nullptr));
+      FC_CHECK_OK(
+          client_.Probe(session_, 0, blocks, 0.1f, q, nullptr).status());
     });
   };
   EXPECT_LE(probe(48), probe(16) + kTolerance);

@@ -125,7 +125,7 @@ class DataPlaneFixture : public StoreFixture {
               }
             }
             done(result.status());
-          });
+          }).status();
     });
     if (!status.ok()) return status;
     return scores;

@@ -186,7 +186,7 @@ class GroupFixture : public ::testing::Test {
               }
             }
             done(result.status());
-          });
+          }).status();
     });
     return scores;
   }

@@ -21,21 +21,24 @@ inline StoreAddress AddressOf(DataPlane& plane,
 
 // A HELLO that a peer sends by hand: header and payload.
 inline std::pair<ManualPeer::Bytes, ManualPeer::Bytes> HelloMessage(
-    const StoreAddress& store, uint64_t id = 1) {
+    const StoreAddress& store, uint64_t id = 1,
+    uint64_t push_credit = kPushCreditBytes) {
   wire::WireHeader header;
   header.epoch = store.epoch;
   header.request_id = id;
   const wire::HelloProof proof = ProveHello(store.grant, header);
   const ByteView bytes = AsBytes(proof);
-  return {Packed(wire::MessageType::kHello, store.epoch, id, {}, {}, bytes,
-                 bytes.size()),
+  return {Packed(wire::MessageType::kHello, store.epoch, id, {},
+                 AsBytes(wire::HelloBody{push_credit}), bytes, bytes.size()),
           {bytes.begin(), bytes.end()}};
 }
 
 // Says hello and has it answered; the answer is forgotten.
 inline void Greet(ManualPeer* peer, Endpoint* to, DataPlane* plane,
-                  TenantId tenant = kDefaultTenant) {
-  auto [header, payload] = HelloMessage(AddressOf(*plane, tenant));
+                  TenantId tenant = kDefaultTenant,
+                  uint64_t push_credit = kPushCreditBytes) {
+  auto [header, payload] =
+      HelloMessage(AddressOf(*plane, tenant), 1, push_credit);
   peer->Send(to, std::move(header), std::move(payload));
   for (int i = 0; i < 10; ++i) {
     peer->transport_.Progress();

@@ -283,6 +283,22 @@ TEST_F(HostilePeerTest, StalledPeerLeavesBuffersToOthers) {
   EXPECT_EQ(stalled->headers.size(), 20);
 }
 
+// What was cancelled is not scanned.
+TEST_F(HostilePeerTest, CancelledProbesLeaveTheQueue) {
+  const std::vector<float> q(2 * 2 * 32);
+  const auto nothing = [](const absl::StatusOr<ProbeResult>&) {};
+  std::vector<uint64_t> probes;
+  for (int i = 0; i < 20; ++i) {
+    auto probe = client_.Probe(session_, 0, 16, 1, q, nothing);
+    FC_CHECK_OK(probe.status());
+    probes.push_back(*probe);
+  }
+  for (uint64_t probe : probes) client_.Cancel(probe);
+  Move();
+  EXPECT_LE(store_->metrics().probes->Value(), 1);
+  EXPECT_EQ(client_.requests_in_flight(), 0);
+}
+
 // With its requests first in line, a peer's turn still comes but once.
 TEST_F(HostilePeerTest, PeersTakeTurns) {
   ManualPeer many;
@@ -319,7 +335,7 @@ TEST_F(HostilePeerTest, BulkLeavesRoomForCorrections) {
   absl::Status status;
   int bulk = 0;
   while (status.ok()) {
-    status = client_.Probe(session_, 0, 16, 1, q, nullptr);
+    status = client_.Probe(session_, 0, 16, 1, q, nullptr).status();
     bulk += status.ok();
   }
   EXPECT_TRUE(absl::IsResourceExhausted(status));

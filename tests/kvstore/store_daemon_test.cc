@@ -197,7 +197,7 @@ void UseStore(const std::string& address) {
       opened->handle, 0, 64, 0.1f, q,
       [done = worker.Done()](const absl::StatusOr<ProbeResult>& got) {
         done(got.status());
-      }));
+      }).status());
   EXPECT_EQ(*worker.control.LookupPrefix(model, tokens), 1024);
 }
 

@@ -191,7 +191,7 @@ TEST_F(StoreGroupTest, ASlowStoreIsNotWaitedForLong) {
                          [&](const absl::StatusOr<ProbeResult>& result) {
                            EXPECT_TRUE(result.ok());
                            ended = true;
-                         });
+                         }).status();
   };
   ASSERT_EQ(probe(), absl::OkStatus());
   for (int i = 0; i < 20; ++i) group_->Progress();

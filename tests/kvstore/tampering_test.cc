@@ -223,7 +223,8 @@ TEST_F(ClientTamperingTest, GoodPushArrives) {
   EXPECT_EQ(done_, absl::OkStatus());
   Push([](Bytes*) {}, false);  // doubled on the way
   EXPECT_EQ(ended_, 1);
-  EXPECT_EQ(client_.counters().messages_refused, 1);
+  EXPECT_EQ(client_.counters().answers_late, 1);
+  EXPECT_EQ(client_.counters().messages_refused, 0);
 }
 
 TEST_F(ClientTamperingTest, DamagedPartIsRefused) {
@@ -273,7 +274,7 @@ TEST_F(ClientTamperingTest, DamagedScoresAreRefused) {
   FC_CHECK_OK(client_.Probe(session_, 0, 1, 1, q,
                             [&](const absl::StatusOr<ProbeResult>& result) {
                               got = result.status();
-                            }));
+                            }).status());
   Move();
   Bytes scores(4 * 4 + 4 * 2);
   wire::ProbeReplyBody body{0, 1};
