@@ -23,6 +23,7 @@ namespace {
 
 constexpr uint64_t kSeed = 1;
 constexpr int kBlockTokensOfTrace = 512;
+constexpr double kTimestampMsMax = 1e12;  // 31 years, far from overflow
 constexpr size_t kNever = std::numeric_limits<size_t>::max();
 
 absl::StatusOr<TraceRequest> ParseRequest(const std::string& line) {
@@ -34,9 +35,13 @@ absl::StatusOr<TraceRequest> ParseRequest(const std::string& line) {
     return absl::InvalidArgumentError(
         "need an object with timestamp, input_length and hash_ids");
   }
+  const double timestamp = json["timestamp"].get<double>();
+  if (!(timestamp >= 0 && timestamp <= kTimestampMsMax)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "timestamp is ", timestamp, ", must be 0..", kTimestampMsMax, " ms"));
+  }
   TraceRequest request;
-  request.time = static_cast<Nanos>(json["timestamp"].get<double>() *
-                                    kMillisecond);
+  request.time = static_cast<Nanos>(timestamp * kMillisecond);
   request.tail_is_full =
       json["input_length"].get<uint64_t>() % kBlockTokensOfTrace == 0;
   for (const auto& id : json["hash_ids"]) {
@@ -112,6 +117,10 @@ SegmentId TraceBlockId(uint64_t number) {
 absl::StatusOr<Trace> LoadTrace(const std::string& path) {
   std::ifstream file(path);
   if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot open"));
+  return ReadTrace(file, path);
+}
+
+absl::StatusOr<Trace> ReadTrace(std::istream& file, const std::string& path) {
   Trace trace;
   trace.name = path.substr(path.rfind('/') + 1);
   trace.name = trace.name.substr(0, trace.name.find('.'));

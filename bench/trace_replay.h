@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <istream>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ SegmentId TraceBlockId(uint64_t number);
 // (ms), input_length (tokens) and hash_ids, one for each block of 512 tokens.
 // kInvalidArgument names the line that is wrong.
 absl::StatusOr<Trace> LoadTrace(const std::string& path);
+// The same from an open file; `path` is for its name and for errors.
+absl::StatusOr<Trace> ReadTrace(std::istream& file, const std::string& path);
 
 // Conversations and prompts that never come back, by the seed.
 Trace GenerateTrace(int conversations, uint64_t seed);

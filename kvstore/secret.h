@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 
 #include "common/bytes.h"
 
@@ -20,6 +21,8 @@ bool SameSecret(ByteView a, ByteView b);
 
 // From the system's randomness, which must be there.
 void FillRandom(MutableBytes bytes);
+// Where ids and keys come from: FillRandom, but in simulations.
+using RandomSource = std::function<void(MutableBytes bytes)>;
 
 }  // namespace forecache
 

@@ -8,6 +8,7 @@
 #include "kvstore/secret.h"
 
 namespace forecache {
+
 bool SameKey(const uint64_t a[2], const uint64_t b[2]) {
   return SameSecret(std::as_bytes(std::span(a, 2)),
                     std::as_bytes(std::span(b, 2)));
@@ -45,9 +46,9 @@ absl::StatusOr<Session*> Sessions::Open(Nanos now) {
   }
   auto session = std::make_unique<Session>();
   do {
-    FillRandom(std::as_writable_bytes(std::span(&session->id, 1)));
+    random_(std::as_writable_bytes(std::span(&session->id, 1)));
   } while (session->id == 0 || sessions_.contains(session->id));
-  FillRandom(std::as_writable_bytes(std::span(session->key)));
+  random_(std::as_writable_bytes(std::span(session->key)));
   session->segments = std::make_shared<SegmentTable>();
   session->last_used = now;
   Session* opened = session.get();
@@ -62,6 +63,17 @@ Session* Sessions::Find(uint64_t id, Nanos now) {
   if (now - session->last_used > idle_timeout_) return nullptr;
   session->last_used = now;
   return session;
+}
+
+uint64_t Sessions::FindByRequest(const std::string& request_id) const {
+  const Session* found = nullptr;
+  for (const auto& [id, session] : sessions_) {
+    if (session->request_id != request_id) continue;
+    if (found == nullptr || session->last_used > found->last_used) {
+      found = session.get();
+    }
+  }
+  return found == nullptr ? 0 : found->id;
 }
 
 std::unique_ptr<Session> Sessions::Remove(uint64_t id) {

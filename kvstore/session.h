@@ -5,14 +5,17 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "kvstore/index.h"
+#include "kvstore/secret.h"
 #include "kvstore/segment.h"
 #include "kvstore/segment_id.h"
 #include "kvstore/tenants/tenant.h"
@@ -78,14 +81,20 @@ struct Session {
 // Threads: one at a time; its owner locks.
 class Sessions {
  public:
-  Sessions(size_t limit, Nanos idle_timeout)
-      : limit_(limit), idle_timeout_(idle_timeout) {}
+  Sessions(size_t limit, Nanos idle_timeout,
+           RandomSource random = FillRandom)
+      : limit_(limit),
+        idle_timeout_(idle_timeout),
+        random_(std::move(random)) {}
 
   // A new session with an id and a key.  kResourceExhausted at the limit.
   absl::StatusOr<Session*> Open(Nanos now);
 
   // The session, used now; null when there is none or it was idle too long.
   Session* Find(uint64_t id, Nanos now);
+
+  // The session that was used last of those with this request's id; 0: none.
+  uint64_t FindByRequest(const std::string& request_id) const;
 
   // Takes a session out; null when there is none.
   std::unique_ptr<Session> Remove(uint64_t id);
@@ -101,6 +110,7 @@ class Sessions {
  private:
   const size_t limit_;
   const Nanos idle_timeout_;
+  const RandomSource random_;
   std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
 };
 

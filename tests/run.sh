@@ -7,8 +7,10 @@ usage: ./forecache test [--all]
 Builds everything and runs the tests, but for those tagged "slow".
 
   --all   the slow tests too, then the tests once more with the address and
-          undefined-behaviour sanitizers, those tagged "tsan" with the thread
-          sanitizer, and as root the README's commands in a fresh Debian
+          undefined-behaviour sanitizers, each fuzzer for ten minutes with
+          them (FORECACHE_FUZZ_SECONDS says otherwise), tests tagged "tsan"
+          with the thread sanitizer, and as root the README's commands in a
+          fresh Debian
 
 A line for each test program as it ends, then what failed and what was skipped,
 and why.  The last line counts test cases: "N passed, N failed[, N skipped]".
@@ -42,8 +44,13 @@ fc_test_all() {
   # Outputs of their own, or each run would throw the other's builds away.
   # Not with sanitizers: what needs the machine for itself, or real processes.
   fc_test_suite asan --config=asan --platform_suffix=-asan --symlink_prefix=/ \
-    --build_tests_only --test_tag_filters=-slow,-exclusive,-local,-no-asan \
-    //tests/...
+    --build_tests_only \
+    --test_tag_filters=-slow,-exclusive,-local,-no-asan,-fuzz //tests/...
+  local seconds=${FORECACHE_FUZZ_SECONDS:-600}
+  fc_test_suite fuzz --config=fuzz --platform_suffix=-fuzz \
+    --symlink_prefix=/ --build_tests_only --test_tag_filters=fuzz \
+    --test_env=FORECACHE_FUZZ_SECONDS="$seconds" --local_test_jobs="$(nproc)" \
+    --test_timeout=$((seconds + 300)) //tests/fuzz/...
   # Debian's absl::Mutex, gRPC and UCX tell the thread sanitizer nothing, so
   # that it sees races where there are none: only tests free of them run.
   fc_test_suite tsan --config=tsan --platform_suffix=-tsan --symlink_prefix=/ \

@@ -121,6 +121,17 @@ TEST(TraceReplayTest, NamesTheLineThatIsWrong) {
             absl::StatusCode::kNotFound);
 }
 
+// Found by tests/fuzz/trace_fuzz.cc: such times overflowed, or ran backwards.
+TEST(TraceReplayTest, RefusesTimesThatNoClockShows) {
+  for (const char* time : {"-1", "1e300", "9223372036854775807"}) {
+    auto trace = LoadTrace(WriteFile(std::string("{\"timestamp\": ") + time +
+                                     ", \"input_length\": 5, "
+                                     "\"hash_ids\": [1]}\n"));
+    EXPECT_EQ(trace.status().code(), absl::StatusCode::kInvalidArgument)
+        << time;
+  }
+}
+
 // The public trace has known figures: so the rule of counting is the field's.
 TEST(TraceReplayTest, KnownFiguresOfTheConversationTrace) {
   const char* data = std::getenv("FORECACHE_DATA");
