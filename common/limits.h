@@ -70,6 +70,14 @@ inline constexpr int kSessionsMax = 4096;
 inline constexpr Nanos kSessionIdleTimeout = 600 * kSecond;
 inline constexpr Nanos kHelloGrantTimeout = 30 * kSecond;  // Attach to HELLO
 inline constexpr int kHelloGrantsMax = 1024;  // of a tenant, in that time
+inline constexpr size_t kPemBytesMax = size_t{1} << 20;  // keys, certificates
+inline constexpr size_t kTenantsMax = 256;  // configured, domains included
+inline constexpr size_t kTenantNameBytesMax = 64;
+inline constexpr size_t kTenantsFileBytesMax = size_t{4} << 20;
+inline constexpr uint64_t kTierBytesMax = uint64_t{1} << 50;
+inline constexpr int kTenantShareMax = 1000;
+inline constexpr size_t kTenantDomainsMax = 16;  // that one tenant may use
+inline constexpr int kTenantsExported = 32;      // in metrics, by name
 inline constexpr size_t kTenantNamesMax = 4096;  // seen since the start
 inline constexpr int kNameBytesMax = 128;  // of a worker, of a request's id
 // Uses that an eviction policy learns from, so also the segments that it

@@ -18,7 +18,8 @@ absl::Status WriteReadyFile(const std::string& path, const Ready& ready) {
   std::ofstream file(part);
   file << nlohmann::json{{"pid", getpid()},
                          {"grpc", ready.grpc},
-                         {"metrics", ready.metrics}}
+                         {"metrics", ready.metrics},
+                         {"admin", ready.admin}}
               .dump()
        << "\n";
   file.close();

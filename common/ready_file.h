@@ -12,10 +12,11 @@ namespace forecache {
 struct Ready {
   std::string grpc;     // host:port
   std::string metrics;  // host:port
+  std::string admin;    // host:port; empty: none
 };
 
-// Writes {"pid":…,"grpc":…,"metrics":…} to `path`, all at once: whoever sees
-// the file sees all of it.  An empty path writes nothing.
+// Writes {"pid":…,"grpc":…,"metrics":…,"admin":…} to `path`, all at once:
+// whoever sees the file sees all of it.  An empty path writes nothing.
 absl::Status WriteReadyFile(const std::string& path, const Ready& ready);
 
 }  // namespace forecache

@@ -133,7 +133,8 @@ absl::StatusOr<Daemon> Processes::Start(const std::string& name,
                                         std::vector<std::string> arguments) {
   const std::string ready = absl::StrCat(folder_, "/", name, ".ready");
   arguments.insert(arguments.begin(), binary);
-  arguments.insert(arguments.end(), {"--ready-file", ready});
+  // All of it is on this host, and says so loudly in the logs.
+  arguments.insert(arguments.end(), {"--insecure", "--ready-file", ready});
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) return absl::ResourceExhaustedError("cannot fork");
@@ -156,7 +157,8 @@ absl::StatusOr<Daemon> Processes::Start(const std::string& name,
   Daemon daemon{.name = name,
                 .pid = pid,
                 .grpc = json.at("grpc"),
-                .metrics = json.at("metrics")};
+                .metrics = json.at("metrics"),
+                .admin = json.value("admin", "")};
   daemons_.push_back(daemon);
   return daemon;
 }

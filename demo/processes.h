@@ -18,7 +18,8 @@ struct Daemon {
   std::string name;
   pid_t pid = -1;
   std::string grpc;     // host:port
-  std::string metrics;  // host:port
+  std::string metrics;
+  std::string admin;  // a store's; "" where there is none  // host:port
 };
 
 // Threads: one thread, and its own signal thread.

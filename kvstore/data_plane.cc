@@ -260,7 +260,8 @@ void DataPlane::OnFetch(Endpoint* from, const wire::Message& message) {
                   absl::ResourceExhaustedError("the queue of fetches is full"),
                   metrics_.refused_busy);
   }
-  QueuedFetch& fetch = fetches_.Push(from);
+  QueuedFetch& fetch = fetches_.Push(from, session->tenant->id,
+                                     session->tenant->bandwidth_share);
   fetch.entries.resize(body->count);
   if (body->count > 0) {
     std::memcpy(fetch.entries.data(), message.payload.data(),

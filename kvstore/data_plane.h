@@ -15,6 +15,7 @@
 #include "common/limits.h"
 #include "kvstore/bounded_queue.h"
 #include "kvstore/correction.h"
+#include "kvstore/peer_lines.h"
 #include "kvstore/push_credit.h"
 #include "kvstore/scan_pool.h"
 #include "kvstore/send_buffers.h"
@@ -45,7 +46,8 @@ struct DataPlaneOptions {
 // they go ahead of everything, with buffers of their own, and what one KV head
 // lacks is sent while the next one is scanned.  Probes go ahead of fetches;
 // tenants take turns with scans by their shares.
-// Peers take turns with the pushes of their fetches, each with a quota of
+// Tenants take turns with the pushes of their fetches by their shares of the
+// bandwidth, and a tenant's peers among them (PeerLines), each with a quota of
 // buffers, so that one whose sends stall does not hold up the others.
 // A message that does not parse is counted and dropped, one that asks for
 // nonsense is answered kError; a peer that goes on like that is cut off.  A
@@ -53,7 +55,7 @@ struct DataPlaneOptions {
 // tenant's sessions.
 //
 // Threads: one, "dataplane", which owns the transport; Start, Stop, Invite,
-// Address and TransportName from any other.
+// Uninvite, Address and TransportName from any other.
 // Lifetime: the store outlives it.
 class DataPlane : public MessageHandler {
  public:
@@ -72,6 +74,8 @@ class DataPlane : public MessageHandler {
   absl::StatusOr<HelloGrant> Invite(TenantId tenant) {
     return hellos_.Give(tenant);
   }
+  // The tenant was removed: what it was given is worth nothing any more.
+  void Uninvite(TenantId tenant) { hellos_.Revoke(tenant); }
 
   const std::string& Address() const { return address_; }
   uint32_t epoch() const { return options_.epoch; }

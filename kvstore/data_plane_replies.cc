@@ -63,6 +63,12 @@ bool DataPlane::PushNext(int line) {
     EndFetch(line);
     return true;
   }
+  if (fetch->session.IsRevoked()) {
+    AnswerError(fetch->from, fetch->header,
+                absl::PermissionDeniedError("tenant: was removed"));
+    EndFetch(line);
+    return true;
+  }
   const auto rest = std::span(fetch->entries).subspan(fetch->next);
   if (fetch->packed_buffer < 0) {
     if (!TakesPush(fetch->from, fetch->session.geometry, rest.size(),
@@ -92,7 +98,7 @@ bool DataPlane::PushNext(int line) {
                });
   if (absl::IsResourceExhausted(sent)) return false;  // later, as it is
   if (!sent.ok()) {
-    fetches_.EndTurn(line);
+    fetches_.EndTurn(line, fetch->packed.bytes);
     EndFetch(line);  // the peer is gone
     return true;
   }
@@ -102,8 +108,8 @@ bool DataPlane::PushNext(int line) {
 }
 
 void DataPlane::EndPush(int line) {
-  fetches_.EndTurn(line);
   QueuedFetch& fetch = *fetches_.Front(line);
+  fetches_.EndTurn(line, fetch.packed.bytes);
   fetch.next += fetch.packed.entries;
   if (fetch.next < fetch.entries.size()) return;
   metrics_.fetch_seconds->Observe(

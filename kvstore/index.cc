@@ -31,11 +31,12 @@ void Index::Unpin(const EntryRef& entry) {
 }
 
 Index::EntryRef Index::Insert(const SegmentId& id, const SegmentId& parent,
-                              TenantId owner) {
-  auto entry = std::make_shared<Entry>(Entry{id, parent, owner, 1, true});
+                              TenantId owner, size_t bytes) {
+  auto entry =
+      std::make_shared<Entry>(Entry{id, parent, owner, bytes, 1, true});
   bool fresh = entries_.emplace(id, entry).second;
   FC_CHECK(fresh) << id.ToHex();
-  policy_->Insert(id);
+  policy_->Insert(id, owner);
   ++children_[parent];
   Refresh(id);
   Refresh(parent);
@@ -56,10 +57,16 @@ bool Index::Erase(const SegmentId& id) {
   return true;
 }
 
+Index::EntryRef Index::Victim(const OwnerFilter& may_lose) const {
+  const std::optional<SegmentId> id = policy_->Victim(may_lose);
+  return id ? entries_.at(*id) : nullptr;
+}
+
 std::optional<SegmentId> Index::Evict() {
-  std::optional<SegmentId> victim = policy_->Victim();
-  if (victim) Erase(*victim);
-  return victim;
+  const EntryRef victim = Victim();
+  if (victim == nullptr) return std::nullopt;
+  Erase(victim->id);
+  return victim->id;
 }
 
 // Tells the policy whether `id` may go now.

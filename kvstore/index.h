@@ -27,6 +27,7 @@ class Index {
     SegmentId id;
     SegmentId parent;
     TenantId owner = kDefaultTenant;  // or a sharing domain
+    size_t bytes = 0;                 // that go with it
     int pins = 0;
     bool held = true;  // false once erased
   };
@@ -54,13 +55,16 @@ class Index {
   // been dropped because of a damaged block, and come back later.
   // REQUIRES: !Contains(id).
   EntryRef Insert(const SegmentId& id, const SegmentId& parent,
-                  TenantId owner = kDefaultTenant);
+                  TenantId owner = kDefaultTenant, size_t bytes = 0);
 
   // Forgets a segment whatever its pins and children: a damaged one.
   // False when it is not held.
   bool Erase(const SegmentId& id);
 
-  // Forgets the segment that the policy gives up first, if any may go.
+  // The segment that the policy gives up first, of the owners that may lose
+  // one; null when none may go.
+  EntryRef Victim(const OwnerFilter& may_lose = {}) const;
+  // Forgets that segment.
   std::optional<SegmentId> Evict();
 
   size_t size() const { return entries_.size(); }

@@ -16,11 +16,13 @@
 #include "common/metrics.h"
 #include "common/ready_file.h"
 #include "common/status.h"
+#include "common/tls.h"
 #include "kernels/block_scores.h"
 #include "kvstore/data_plane.h"
 #include "kvstore/store.h"
 #include "kvstore/store_flags.h"
 #include "kvstore/store_service.h"
+#include "kvstore/tenant_reload.h"
 #include "transport/probed_transport.h"
 #include "transport/ucx_transport.h"
 
@@ -64,34 +66,41 @@ absl::StatusOr<std::unique_ptr<Transport>> OpenTransport(
                   absl::StrCat("--transports ", flags.transports));
 }
 
-// One server for both services.
+// A server and where it listens.
 struct ControlPlane {
   std::unique_ptr<grpc::Server> server;
   std::string address;  // with the port that was chosen
 };
 
-absl::StatusOr<ControlPlane> Listen(const StoreFlags& flags,
-                                    grpc::Service* store,
-                                    grpc::Service* admin) {
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsOf(
+    const StoreFlags& flags) {
+  if (flags.tls_cert.empty()) return grpc::InsecureServerCredentials();
+  return TlsServer({flags.tls_cert, flags.tls_key, flags.tls_client_ca},
+                   /*clients_must=*/false);
+}
+
+absl::StatusOr<ControlPlane> Listen(
+    const std::string& flag, const std::string& listen,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    grpc::Service* service) {
   grpc::ServerBuilder builder;
   int port = 0;
   // A second store on the same port must fail, not share it.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
   builder.SetMaxSendMessageSize(kGrpcMessageBytesMax);
-  builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials(),
-                           &port);
-  builder.RegisterService(store);
-  builder.RegisterService(admin);
+  builder.AddListeningPort(listen, credentials, &port);
+  builder.RegisterService(service);
   ControlPlane control;
   control.server = builder.BuildAndStart();
   if (control.server == nullptr || port == 0) {
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", flags.listen,
-                     ": is the port in use? choose another with --listen"));
+        absl::StrCat("cannot listen on ", listen,
+                     ": is the port in use, are certificate and key a pair? "
+                     "choose another port with ", flag));
   }
-  std::string host = flags.listen.substr(0, flags.listen.rfind(':'));
-  control.address = absl::StrCat(host, ":", port);
+  control.address =
+      absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
   return control;
 }
 
@@ -108,15 +117,18 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
                       {"isa", KernelIsa()},
                       {"dram_mib", flags.dram_mib},
                       {"huge_pages", store.arena().huge_pages()}});
-  LogWarning(
-      "INSECURE: neither gRPC nor the data plane is encrypted or "
-      "authenticated",
-      {{"listen", flags.listen},
-       {"reach", IsLoopback(flags.listen) ? "this host only"
-                                          : "OTHER HOSTS TOO"}});
+  if (flags.tls_cert.empty()) {
+    LogWarning(
+        "INSECURE: no TLS, and whoever reaches the port may use the store",
+        {{"listen", flags.listen},
+         {"tenants", flags.tenants_file.empty() ? "everybody is 'default'"
+                                                : flags.tenants_file},
+         {"reach", IsLoopback(flags.listen) ? "this host only"
+                                            : "OTHER HOSTS TOO"}});
+  }
   if (flags.transports != "shm") {
-    LogInfo("data plane listens on the network devices that UCX chose; "
-            "session keys are what guards it");
+    LogInfo("data plane listens on the network devices that UCX chose, without "
+            "encryption; it hears whoever attached on the control plane");
   }
   if (flags.enable_fault_injection) {
     LogWarning("FAULT INJECTION is enabled: blocks can be damaged on demand");
@@ -155,18 +167,25 @@ class Heartbeat {
   double put_ = 0, pushed_ = 0, probes_ = 0;
 };
 
-// Returns when one of `signals` arrives.
-void RunUntilSignal(const sigset_t& signals, StoreCore* store) {
+// Returns when one of `signals` arrives, but for SIGHUP: that reads the
+// tenants again.
+void RunUntilSignal(const sigset_t& signals, StoreCore* store,
+                    TenantReload* tenants) {
   Heartbeat heartbeat(store);
   Clock* clock = Clock::Real();
   Nanos last_beat = clock->Now();
   for (;;) {
     timespec tick{kTick / kSecond, kTick % kSecond};
     int signal = sigtimedwait(&signals, nullptr, &tick);
+    if (signal == SIGHUP) {
+      tenants->Reload().IgnoreError();
+      continue;
+    }
     if (signal > 0) {
       LogInfo("stopping", {{"signal", signal}});
       return;
     }
+    tenants->Poll();
     store->ExpireIdle();
     store->UpdateGauges();
     if (clock->Now() - last_beat < kHeartbeatInterval) continue;
@@ -175,12 +194,26 @@ void RunUntilSignal(const sigset_t& signals, StoreCore* store) {
   }
 }
 
+absl::StatusOr<StoreServiceOptions> ServiceOptionsOf(const StoreFlags& flags) {
+  StoreServiceOptions options;
+  options.store_id = flags.store_id.empty() ? absl::StrCat("store-", getpid())
+                                            : flags.store_id;
+  options.fault_injection = flags.enable_fault_injection;
+  options.anonymous = flags.tls_cert.empty();
+  if (flags.admin_token_file.empty()) return options;
+  auto token = ReadSecretFile(flags.admin_token_file);
+  if (!token.ok()) return Annotate(token.status(), "--admin-token-file");
+  options.admin_token = *std::move(token);
+  return options;
+}
+
 int Run(const StoreFlags& flags) {
   // Before any thread starts, so that all of them inherit it.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   Metrics metrics;
@@ -202,17 +235,26 @@ int Run(const StoreFlags& flags) {
   if (!transport.ok()) return Fail(transport.status());
   DataPlane data_plane(store->get(), *std::move(transport),
                        {.scan_threads = flags.scan_threads});
+  TenantReload tenants(flags.tenants_file, store->get(), &data_plane);
+  absl::Status loaded = tenants.Reload();
+  if (!loaded.ok()) return Fail(Annotate(loaded, "--tenants-file"));
 
-  StoreServiceOptions service_options;
-  service_options.store_id = flags.store_id.empty()
-                                 ? absl::StrCat("store-", getpid())
-                                 : flags.store_id;
-  service_options.fault_injection = flags.enable_fault_injection;
-  StoreService service(store->get(), &data_plane, service_options);
-  StoreAdminService admin(store->get(), service_options);
+  auto service_options = ServiceOptionsOf(flags);
+  if (!service_options.ok()) return Fail(service_options.status());
+  StoreService service(store->get(), &data_plane, *service_options);
+  StoreAdminService admin(store->get(), *service_options);
   data_plane.Start();
-  auto control = Listen(flags, &service, &admin);
+  auto credentials = CredentialsOf(flags);
+  if (!credentials.ok()) return Fail(credentials.status());
+  auto control = Listen("--listen", flags.listen, *credentials, &service);
   if (!control.ok()) return Fail(control.status());
+  ControlPlane admin_control;
+  if (service_options->anonymous || !service_options->admin_token.empty()) {
+    auto listening =
+        Listen("--admin-listen", flags.admin_listen, *credentials, &admin);
+    if (!listening.ok()) return Fail(listening.status());
+    admin_control = *std::move(listening);
+  }
 
   std::string metrics_address =
       absl::StrCat(flags.metrics.substr(0, flags.metrics.rfind(':')), ":",
@@ -220,11 +262,14 @@ int Run(const StoreFlags& flags) {
   LogChoices(flags, **store, control->address, metrics_address);
   absl::Status ready =
       WriteReadyFile(flags.ready_file, {.grpc = control->address,
-                                        .metrics = metrics_address});
+                                        .metrics = metrics_address,
+                                        .admin = admin_control.address});
   if (!ready.ok()) return Fail(ready);
-  RunUntilSignal(signals, store->get());
-  control->server->Shutdown(std::chrono::system_clock::now() +
-                            std::chrono::nanoseconds(kShutdownGrace));
+  RunUntilSignal(signals, store->get(), &tenants);
+  const auto grace = std::chrono::system_clock::now() +
+                     std::chrono::nanoseconds(kShutdownGrace);
+  if (admin_control.server != nullptr) admin_control.server->Shutdown(grace);
+  control->server->Shutdown(grace);
   data_plane.Stop();
   return kDone;
 }

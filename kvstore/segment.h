@@ -15,6 +15,7 @@
 #include "kernels/code_scan.h"
 #include "kvstore/dram_arena.h"
 #include "kvstore/geometry.h"
+#include "kvstore/tenants/account.h"
 #include "kvstore/wire.h"
 
 namespace forecache {
@@ -145,6 +146,10 @@ class Segment : public SegmentView {
   absl::Status Seal();
   bool sealed() const { return sealed_.load(std::memory_order_acquire); }
 
+  // What its arena bytes are charged to; changed under a SealClaim, or before
+  // anybody else has the segment.
+  TierCharge& charge() { return charge_; }
+
   // Arena bytes that it holds now.
   size_t bytes() const { return planes_.bytes + codes_.bytes; }
 
@@ -176,6 +181,7 @@ class Segment : public SegmentView {
     return states_[layer * kSegmentBlocks + block];
   }
 
+  TierCharge charge_;
   DramArena* const arena_;
   const KvGeometry geometry_;
   const CodeKind code_kind_;

@@ -22,6 +22,15 @@ std::vector<uint32_t> SessionSnapshot::SealedSegments() const {
   return sealed;
 }
 
+void Session::NameSegments(std::span<const uint32_t> prompt, size_t first) {
+  chain.resize(prompt.size() / kSegmentTokens);
+  for (size_t i = first; i < chain.size(); ++i) {
+    chain[i] = MakeSegmentId(
+        OwnerOf(i)->secret, model, i > 0 ? chain[i - 1] : kRootSegment,
+        prompt.subspan(i * kSegmentTokens, kSegmentTokens));
+  }
+}
+
 SegmentId Session::SealedBefore(size_t number) const {
   while (number > 0) {
     const SegmentRef& ref = (*segments)[--number];
@@ -39,12 +48,12 @@ void Session::SetSegment(size_t number, SegmentRef ref) {
   segments = std::move(changed);
 }
 
-absl::StatusOr<Session*> Sessions::Open(Nanos now) {
+absl::StatusOr<Session*> Sessions::Open(Nanos now, Session wanted) {
   if (sessions_.size() >= limit_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("sessions: ", limit_, " are open, which is the limit"));
   }
-  auto session = std::make_unique<Session>();
+  auto session = std::make_unique<Session>(std::move(wanted));
   do {
     random_(std::as_writable_bytes(std::span(&session->id, 1)));
   } while (session->id == 0 || sessions_.contains(session->id));

@@ -2,6 +2,7 @@
 #ifndef FORECACHE_KVSTORE_SESSION_H_
 #define FORECACHE_KVSTORE_SESSION_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -45,7 +46,10 @@ struct SessionSnapshot {
   TenantRef tenant;  // whose session it is, and its shares
   KvGeometry geometry;
   std::shared_ptr<const SegmentTable> segments;
+  // Set when the session was ended by force, its tenant being removed.
+  std::shared_ptr<const std::atomic<bool>> revoked;
 
+  bool IsRevoked() const { return revoked != nullptr && *revoked; }
   // Numbers of the segments that are sealed.
   std::vector<uint32_t> SealedSegments() const;
 };
@@ -61,14 +65,30 @@ struct Session {
   // Ids of the context's full segments, from the root, as far as they were
   // told: by the prompt, then by seals.
   std::vector<SegmentId> chain;
+  // The context's first segments, as many, are named and kept in a sharing
+  // domain; null: none is.
+  TenantRef domain;
+  size_t domain_segments = 0;
+  bool may_add_to_domain = false;
+  // Why it ended, while it is kept to tell; OK: it lives.
+  absl::Status ended;
+  // The same for requests under way.
+  std::shared_ptr<std::atomic<bool>> revoked =
+      std::make_shared<std::atomic<bool>>(false);
   bool scattered = false;  // other stores hold segments of this context too
   std::shared_ptr<const SegmentTable> segments;
   size_t open_segments = 0;                  // of the table
   Nanos last_used = 0;
 
   SessionSnapshot Snapshot() const {
-    return {id, tenant, geometry, segments};
+    return {id, tenant, geometry, segments, revoked};
   }
+  // Whose secret names segment `number`, and whose bytes it takes.
+  const TenantRef& OwnerOf(size_t number) const {
+    return number < domain_segments ? domain : tenant;
+  }
+  // Names the full segments of a prompt, from number `first` on.
+  void NameSegments(std::span<const uint32_t> prompt, size_t first);
   // The last segment before `number` that is sealed here; the root's id when
   // there is none.
   SegmentId SealedBefore(size_t number) const;
@@ -87,8 +107,8 @@ class Sessions {
         idle_timeout_(idle_timeout),
         random_(std::move(random)) {}
 
-  // A new session with an id and a key.  kResourceExhausted at the limit.
-  absl::StatusOr<Session*> Open(Nanos now);
+  // Gives the session an id and a key.  kResourceExhausted at the limit.
+  absl::StatusOr<Session*> Open(Nanos now, Session wanted = {});
 
   // The session, used now; null when there is none or it was idle too long.
   Session* Find(uint64_t id, Nanos now);
@@ -101,6 +121,9 @@ class Sessions {
   // Takes out those that were idle too long.
   std::vector<std::unique_ptr<Session>> RemoveIdle(Nanos now);
   std::vector<std::unique_ptr<Session>> RemoveAll();
+  void ForEach(const std::function<void(Session*)>& visit) {
+    for (auto& [id, session] : sessions_) visit(session.get());
+  }
 
   size_t size() const { return sessions_.size(); }
   Nanos idle_timeout() const { return idle_timeout_; }

@@ -32,20 +32,6 @@ size_t PrefixSegmentsMax(size_t prompt_tokens) {
   return (prompt_tokens - 1) / kSegmentTokens;
 }
 
-// The ids of the full segments of a prompt.
-std::vector<SegmentId> PromptSegments(const TenantSecret& secret,
-                                      const ModelDigest& model,
-                                      std::span<const uint32_t> prompt) {
-  std::vector<SegmentId> ids(prompt.size() / kSegmentTokens);
-  SegmentId parent = kRootSegment;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    ids[i] = MakeSegmentId(secret, model, parent,
-                           prompt.subspan(i * kSegmentTokens, kSegmentTokens));
-    parent = ids[i];
-  }
-  return ids;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
@@ -68,6 +54,7 @@ StoreCore::StoreCore(const StoreOptions& options,
       clock_(clock),
       tenants_(options.tenant_secret),
       metrics_(metrics),
+      tenant_metrics_(metrics, &tenants_),
       arena_(std::move(arena)),
       tier_(std::make_unique<DramTier>(arena_.get())),
       index_(NewEvictionPolicy(options.eviction, kEvictionSeed)),
@@ -75,7 +62,7 @@ StoreCore::StoreCore(const StoreOptions& options,
 
 StoreCore::~StoreCore() {
   absl::MutexLock lock(&mu_);
-  for (auto& session : sessions_.RemoveAll()) EndSession(std::move(session));
+  for (auto& session : sessions_.RemoveAll()) EndSession(session.get());
 }
 
 absl::StatusOr<TenantRef> StoreCore::FindTenant(TenantId id) const {
@@ -88,7 +75,10 @@ absl::StatusOr<TenantRef> StoreCore::FindTenant(TenantId id) const {
 absl::StatusOr<Session*> StoreCore::FindSession(uint64_t session_id,
                                                 TenantId caller) {
   Session* session = sessions_.Find(session_id, clock_->Now());
-  if (session != nullptr && session->tenant->id == caller) return session;
+  if (session != nullptr && session->tenant->id == caller) {
+    if (!session->ended.ok()) return session->ended;
+    return session;
+  }
   return absl::NotFoundError(
       absl::StrCat("session_id: ", session_id, " is unknown or has ended"));
 }
@@ -97,38 +87,32 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
     const ModelIdentityFields& model, std::span<const uint32_t> prompt,
     const std::string& request_id, const OpenOptions& options) {
   FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
-  FC_ASSIGN_OR_RETURN(TenantRef tenant, FindTenant(options.tenant));
-  const ModelDigest digest = ModelDigest::Of(model);
-  std::vector<SegmentId> ids =
-      PromptSegments(tenant->secret, digest, prompt);
-  auto table = std::make_shared<SegmentTable>();
+  Session wanted;
+  FC_ASSIGN_OR_RETURN(wanted.tenant, FindTenant(options.tenant));
+  FC_RETURN_IF_ERROR(SetDomain(*wanted.tenant, options, &wanted));
+  wanted.geometry = model.geometry;
+  wanted.model = ModelDigest::Of(model);
+  wanted.request_id = request_id;
+  wanted.scattered = options.pins == PrefixPins::kAll;
+  wanted.NameSegments(prompt, 0);  // not under the lock: it takes long
+  // What is decoded later is nobody else's.
+  wanted.domain_segments =
+      std::min(wanted.domain_segments, wanted.chain.size());
   NewSession opened;
   {
     absl::MutexLock lock(&mu_);
-    FC_ASSIGN_OR_RETURN(Session * session, sessions_.Open(clock_->Now()));
-    const auto prefix =
-        std::span(ids).first(PrefixSegmentsMax(prompt.size()));
-    index_.Arrive(
-        {.now = clock_->Now(), .chain = ids, .tenant = tenant->id});
-    const size_t leading = index_.LongestPrefix(prefix);
-    const bool scattered = options.pins == PrefixPins::kAll;
-    const size_t end = scattered ? prefix.size() : leading;
-    // From the end: what comes first is then used last, and evicted last.
-    for (size_t i = end; i-- > 0;) {
-      auto pin = index_.Pin(ids[i]);
-      if (pin == nullptr) continue;
-      auto view = tier_->Pin(ids[i]);
-      FC_CHECK_OK(view.status());  // the index and the tier change together
-      if (table->size() <= i) table->resize(i + 1);
-      (*table)[i] = {*std::move(view), nullptr, std::move(pin)};
+    // It may have been removed or changed since.
+    FC_ASSIGN_OR_RETURN(const TenantRef now, FindTenant(options.tenant));
+    if (now != wanted.tenant) {
+      return absl::AbortedError("tenant: it changed just now: ask again");
     }
-    session->tenant = std::move(tenant);
-    session->geometry = model.geometry;
-    session->model = digest;
-    session->request_id = request_id;
-    session->chain = std::move(ids);
-    session->scattered = scattered;
-    session->segments = std::move(table);
+    LimitDomain(&wanted, prompt);
+    FC_ASSIGN_OR_RETURN(Session * session,
+                        sessions_.Open(clock_->Now(), std::move(wanted)));
+    index_.Arrive({.now = clock_->Now(),
+                   .chain = session->chain,
+                   .tenant = session->tenant->id});
+    const size_t leading = PinPrefix(prompt.size(), session);
     opened.id = session->id;
     std::copy(session->key, session->key + 2, opened.key);
     opened.cached_tokens = static_cast<int>(leading) * kSegmentTokens;
@@ -137,32 +121,56 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
   metrics_.sessions_opened->Add();
   metrics_.prefix_lookups->Add();
   metrics_.prefix_tokens_asked->Add(prompt.size());
-  metrics_.prefix_tokens_hit->Add(opened.held_segments.size() *
-                                  kSegmentTokens);
+  const size_t hit = opened.held_segments.size() * kSegmentTokens;
+  metrics_.prefix_tokens_hit->Add(hit);
+  TenantMetrics::Series& tenant = tenant_metrics_.Of(options.tenant);
+  tenant.prefix_tokens_asked->Add(prompt.size());
+  tenant.prefix_tokens_hit->Add(hit);
   return opened;
 }
 
-void StoreCore::EndSession(std::unique_ptr<Session> session) {
+size_t StoreCore::PinPrefix(size_t prompt_tokens, Session* session) {
+  auto table = std::make_shared<SegmentTable>();
+  const auto prefix =
+      std::span(session->chain).first(PrefixSegmentsMax(prompt_tokens));
+  const size_t leading = index_.LongestPrefix(prefix);
+  // From the end: what comes first is then used last, and evicted last.
+  for (size_t i = session->scattered ? prefix.size() : leading; i-- > 0;) {
+    auto pin = index_.Pin(prefix[i]);
+    if (pin == nullptr) continue;
+    auto view = tier_->Pin(prefix[i]);
+    FC_CHECK_OK(view.status());  // the index and the tier change together
+    if (table->size() <= i) table->resize(i + 1);
+    (*table)[i] = {*std::move(view), nullptr, std::move(pin)};
+  }
+  session->segments = std::move(table);
+  return leading;
+}
+
+void StoreCore::EndSession(Session* session) {
   for (const SegmentRef& ref : *session->segments) {
     if (ref.sealed()) index_.Unpin(ref.pin);
   }
+  session->segments = std::make_shared<SegmentTable>();
+  session->open_segments = 0;
 }
 
 void StoreCore::CloseSession(uint64_t session_id, TenantId caller) {
   absl::MutexLock lock(&mu_);
   if (!FindSession(session_id, caller).ok()) return;
-  EndSession(sessions_.Remove(session_id));
+  EndSession(sessions_.Remove(session_id).get());
 }
 
 absl::StatusOr<int> StoreCore::LookupPrefix(const ModelIdentityFields& model,
                                             std::span<const uint32_t> prompt,
                                             TenantId caller) {
   FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
-  FC_ASSIGN_OR_RETURN(TenantRef tenant, FindTenant(caller));
-  std::vector<SegmentId> ids =
-      PromptSegments(tenant->secret, ModelDigest::Of(model), prompt);
+  Session wanted;
+  FC_ASSIGN_OR_RETURN(wanted.tenant, FindTenant(caller));
+  wanted.model = ModelDigest::Of(model);
+  wanted.NameSegments(prompt, 0);
   absl::MutexLock lock(&mu_);
-  return static_cast<int>(index_.LongestPrefix(std::span(ids).first(
+  return static_cast<int>(index_.LongestPrefix(std::span(wanted.chain).first(
              PrefixSegmentsMax(prompt.size())))) *
          kSegmentTokens;
 }
@@ -173,7 +181,7 @@ int StoreCore::ExpireIdle() {
   for (auto& session : sessions_.RemoveIdle(clock_->Now())) {
     LogInfo("session expired", {{"session", session->id},
                                 {"request", session->request_id}});
-    EndSession(std::move(session));
+    EndSession(session.get());
     metrics_.sessions_expired->Add();
     ++expired;
   }
@@ -190,6 +198,7 @@ absl::StatusOr<SessionSnapshot> StoreCore::Authorize(uint64_t session_id,
     return absl::UnauthenticatedError(
         "session: unknown, ended, or the session key is not its key");
   }
+  if (!session->ended.ok()) return session->ended;
   return session->Snapshot();
 }
 
@@ -213,30 +222,7 @@ void StoreCore::UpdateGauges() {
   metrics_.open_segments->Set(now.open_segments);
   metrics_.dram_bytes->Set(now.dram_bytes);
   metrics_.dram_capacity_bytes->Set(now.dram_capacity_bytes);
-}
-
-bool StoreCore::EvictOne() {
-  absl::MutexLock lock(&mu_);
-  std::optional<SegmentId> victim = index_.Evict();
-  if (!victim) return false;
-  FC_CHECK_OK(tier_->Drop(*victim));
-  metrics_.segments_evicted->Add();
-  return true;
-}
-
-absl::Status StoreCore::MakeRoomFor(
-    const std::function<absl::Status()>& allocate) {
-  for (;;) {
-    absl::Status status = allocate();
-    if (status.code() != absl::StatusCode::kResourceExhausted) return status;
-    if (!EvictOne()) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("dram: ", arena_->used_bytes(), " of ",
-                       arena_->capacity_bytes(),
-                       " bytes are in use and all of it is pinned (",
-                       status.message(), ")"));
-    }
-  }
+  tenant_metrics_.Update();
 }
 
 }  // namespace forecache

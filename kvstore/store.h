@@ -21,6 +21,7 @@
 #include "kvstore/probe.h"
 #include "kvstore/session.h"
 #include "kvstore/store_metrics.h"
+#include "kvstore/tenant_metrics.h"
 #include "kvstore/tenants/registry.h"
 #include "kvstore/tier.h"
 
@@ -63,6 +64,10 @@ enum class PrefixPins {
 struct OpenOptions {
   PrefixPins pins = PrefixPins::kLeading;
   TenantId tenant = kDefaultTenant;  // who opens it, by its credential
+  // A sharing domain in which the prompt's first tokens, as many as are whole
+  // segments, are looked for and sealed; of the rest nobody else hears.
+  std::string domain;
+  size_t domain_tokens = 0;
 };
 
 struct SealResult {
@@ -88,12 +93,21 @@ class StoreCore {
       const StoreOptions& options, Clock* clock, Metrics* metrics);
   ~StoreCore();
 
+  // --- Tenants (store_tenants.cc) ---
+
+  // From now on these are the tenants; sessions of removed ones, and of those
+  // whose secret changed, end with kPermissionDenied.  Returns whose ended.
+  // kInvalidArgument: the floors do not fit the memory.
+  absl::StatusOr<std::vector<TenantId>> ConfigureTenants(
+      const std::vector<TenantConfig>& configs) ABSL_LOCKS_EXCLUDED(mu_);
+
   // --- Sessions (store.cc) ---
 
   // Opens a session over a prompt and pins what is held of it.  With kAll the
   // context is scattered over several stores: segments that are not here are
   // no gaps, neither for probes nor for seals.  kInvalidArgument names a field
-  // outside its limit; kPermissionDenied: no such tenant any more;
+  // outside its limit; kPermissionDenied: no such tenant any more, or not a
+  // domain of its;
   // kResourceExhausted at the limit of sessions.
   absl::StatusOr<NewSession> OpenSession(const ModelIdentityFields& model,
                                          std::span<const uint32_t> prompt,
@@ -133,7 +147,7 @@ class StoreCore {
   // or nothing.  kInvalidArgument: a field or the payload's size; kDataLoss: a
   // part does not match its checksum; kFailedPrecondition: sealed;
   // kAlreadyExists: another content; kResourceExhausted: no memory that may be
-  // evicted.
+  // evicted, or the tenant's ceiling; kNotFound: the session ended meanwhile.
   absl::Status PutBlocks(const SessionSnapshot& session, uint32_t layer,
                          uint32_t first_block, uint32_t block_count,
                          ByteView payload) ABSL_LOCKS_EXCLUDED(mu_);
@@ -179,16 +193,35 @@ class StoreCore {
   // The session, used now, of a caller of the control plane.
   absl::StatusOr<Session*> FindSession(uint64_t session_id, TenantId caller)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void EndSession(std::unique_ptr<Session> session)
+  // Pins what is held of the session's prompt.  Returns how many segments are
+  // held without a gap.
+  size_t PinPrefix(size_t prompt_tokens, Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Evicts until `allocate` does not return kResourceExhausted, or nothing is
-  // left that may go.
-  absl::Status MakeRoomFor(const std::function<absl::Status()>& allocate)
+  void EndSession(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The domain that a session asks for, if it may.
+  absl::Status SetDomain(const Tenant& tenant, const OpenOptions& options,
+                         Session* session) const;
+  // A reader of a domain names what the domain has there, and no more.
+  void LimitDomain(Session* session, std::span<const uint32_t> prompt)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Evicts until `bytes` of the arena can be charged to the owner and
+  // `allocate` does not return kResourceExhausted, or nothing is left that may
+  // go.
+  absl::Status MakeRoomFor(const Tenant& owner, size_t bytes,
+                           TierCharge* charge,
+                           const std::function<absl::Status()>& allocate)
       ABSL_LOCKS_EXCLUDED(mu_);
-  bool EvictOne() ABSL_LOCKS_EXCLUDED(mu_);
+  // Evicts for `owner`: of its own only, or of others as well as far as their
+  // floors let them go.  False when nothing may go.
+  bool EvictOne(TenantId owner, bool own_only) ABSL_LOCKS_EXCLUDED(mu_);
+  Index::EntryRef PickVictim(TenantId owner, bool own_only)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The open segment `number` of a session, made when it is not there yet.
   absl::StatusOr<std::shared_ptr<Segment>> OpenSegment(
       const SessionSnapshot& session, size_t number) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whose memory segment `number` of the session takes.
+  absl::StatusOr<TenantRef> OwnerOf(uint64_t session_id, size_t number)
+      ABSL_LOCKS_EXCLUDED(mu_);
   void Quarantine(const SessionSnapshot& session, int number)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Steps of SealSegment.
@@ -208,6 +241,7 @@ class StoreCore {
   Clock* const clock_;
   TenantRegistry tenants_;
   StoreMetrics metrics_;
+  TenantMetrics tenant_metrics_;
   // Before all that holds segments: those give their memory back to it.
   const std::unique_ptr<DramArena> arena_;
   const std::unique_ptr<Tier> tier_;

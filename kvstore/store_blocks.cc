@@ -85,22 +85,34 @@ absl::StatusOr<std::shared_ptr<Segment>> StoreCore::OpenSegment(
         absl::StrCat("segment ", number, " is sealed"));
   };
   if (const SegmentRef* ref = find(*session.segments)) return open_of(*ref);
+  FC_ASSIGN_OR_RETURN(const TenantRef owner,
+                      OwnerOf(session.session_id, number));
   std::shared_ptr<Segment> segment;
-  FC_RETURN_IF_ERROR(MakeRoomFor([&] {
-    auto created = Segment::Create(arena_.get(), session.geometry,
-                                   options_.code_kind);
-    if (created.ok()) segment = *std::move(created);
-    return created.status();
-  }));
+  TierCharge charge(owner->account, StorageTier::kDram);
+  FC_RETURN_IF_ERROR(MakeRoomFor(
+      *owner, Segment::OpenBytes(session.geometry), &charge, [&] {
+        auto created = Segment::Create(arena_.get(), session.geometry,
+                                       options_.code_kind);
+        if (created.ok()) segment = *std::move(created);
+        return created.status();
+      }));
+  segment->charge() = std::move(charge);
   absl::MutexLock lock(&mu_);
-  Session* live = sessions_.Find(session.session_id, clock_->Now());
-  if (live == nullptr) {
-    return absl::NotFoundError("the session has ended");
-  }
+  FC_ASSIGN_OR_RETURN(Session * live,
+                      FindSession(session.session_id, session.tenant->id));
   // Another put may have been faster.
   if (const SegmentRef* ref = find(*live->segments)) return open_of(*ref);
   live->SetSegment(number, {segment, segment, nullptr});
   return segment;
+}
+
+absl::StatusOr<TenantRef> StoreCore::OwnerOf(uint64_t session_id,
+                                             size_t number) {
+  absl::MutexLock lock(&mu_);
+  Session* session = sessions_.Find(session_id, clock_->Now());
+  if (session == nullptr) return absl::NotFoundError("the session has ended");
+  if (!session->ended.ok()) return session->ended;
+  return session->OwnerOf(number);
 }
 
 absl::Status StoreCore::PutBlocks(const SessionSnapshot& session,
@@ -128,6 +140,9 @@ absl::Status StoreCore::PutBlocks(const SessionSnapshot& session,
         Annotate(segment->PutBlock(layer, block, put.Source(i)),
                  absl::StrCat("layer ", layer, ", block ", first_block + i)));
   }
+  // OK for bytes that nobody can read any more would be a lie.
+  FC_RETURN_IF_ERROR(
+      OwnerOf(session.session_id, first_block / kSegmentBlocks).status());
   metrics_.blocks_put->Add(put.blocks * session.geometry.kv_heads);
   return absl::OkStatus();
 }
@@ -139,6 +154,8 @@ PackedPush StoreCore::Gather(const SessionSnapshot& session,
   PackedPush push = gatherer->Pack(session, entries, payload, &damaged);
   metrics_.blocks_pushed->Add(push.blocks);
   metrics_.bytes_pushed->Add(push.bytes - push.table_bytes);
+  tenant_metrics_.Of(session.tenant->id)
+      .pushed_bytes->Add(push.bytes - push.table_bytes);
   if (push.lost > 0) {
     metrics_.blocks_refused_read->Add(push.lost);
     for (int number : damaged) Quarantine(session, number);
@@ -168,7 +185,16 @@ void StoreCore::Quarantine(const SessionSnapshot& session, int number) {
 absl::Status StoreCore::CorruptBlock(uint64_t session_id, uint32_t layer,
                                      uint32_t kv_head, uint32_t block,
                                      bool value_part, uint32_t bit) {
-  FC_ASSIGN_OR_RETURN(SessionSnapshot session, Snapshot(session_id));
+  SessionSnapshot session;
+  {
+    absl::MutexLock lock(&mu_);
+    Session* live = sessions_.Find(session_id, clock_->Now());
+    if (live == nullptr) {
+      return absl::NotFoundError(absl::StrCat("session_id: ", session_id,
+                                              " is unknown or has ended"));
+    }
+    session = live->Snapshot();
+  }
   if (layer >= static_cast<uint32_t>(session.geometry.layers)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "layer is ", layer, ", must be below ", session.geometry.layers));

@@ -3,24 +3,15 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/limits.h"
+#include "common/tls.h"
 #include "kvstore/eviction/policy.h"
 
 namespace forecache {
 namespace {
 
 constexpr int kWrongUse = 2;
-
-// The part before the last colon, without an IPv6 address's brackets.
-std::string HostOf(const std::string& address) {
-  std::string host = address.substr(0, address.rfind(':'));
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return host;
-}
 
 std::string CheckAddress(const std::string& address) {
   size_t colon = address.rfind(':');
@@ -50,13 +41,67 @@ void AddProbeFlags(CLI::App* app, StoreFlags* flags) {
       ->capture_default_str();
 }
 
-}  // namespace
-
-bool IsLoopback(const std::string& address) {
-  std::string host = HostOf(address);
-  return host == "localhost" || host == "::1" ||
-         absl::StartsWith(host, "127.");
+void AddSecurity(CLI::App* app, StoreFlags* flags) {
+  app->add_option("--tenants-file", flags->tenants_file,
+                  "JSON: who may use the store, and what of it; read again on "
+                  "SIGHUP and when it changes")
+      ->check(CLI::ExistingFile);
+  app->add_option("--tls-cert", flags->tls_cert,
+                  "PEM: the store's certificate chain")
+      ->check(CLI::ExistingFile);
+  app->add_option("--tls-key", flags->tls_key, "PEM: its key")
+      ->check(CLI::ExistingFile);
+  app->add_option("--tls-client-ca", flags->tls_client_ca,
+                  "PEM: who signs the certificates of clients that show one")
+      ->check(CLI::ExistingFile);
+  app->add_option("--admin-listen", flags->admin_listen,
+                  "gRPC address of the admin's calls")
+      ->check(CheckAddress)
+      ->capture_default_str();
+  app->add_option("--admin-token-file", flags->admin_token_file,
+                  "file with the admin's bearer token; without it there is no "
+                  "admin port, but with --insecure")
+      ->check(CLI::ExistingFile);
+  app->add_flag("--insecure", flags->insecure,
+                "no TLS: to be reached from this host only; without "
+                "--tenants-file everybody is the tenant 'default'");
+  app->add_flag("--insecure-allow-remote", flags->insecure_allow_remote,
+                "the same for every host that reaches this one: for benches "
+                "in network namespaces of their own");
 }
+
+// What does not fit together; "" when all does.
+std::string CheckSecurity(const StoreFlags& flags) {
+  if (flags.tls_cert.empty() != flags.tls_key.empty()) {
+    return "--tls-cert and --tls-key: give both or none";
+  }
+  const bool tls = !flags.tls_cert.empty();
+  if (!flags.tls_client_ca.empty() && !tls) {
+    return "--tls-client-ca: needs --tls-cert and --tls-key";
+  }
+  if (flags.insecure || flags.insecure_allow_remote) {
+    if (tls) return "--insecure: contradicts --tls-cert";
+    for (const auto& [flag, address] :
+         {std::pair{"--listen", flags.listen},
+          std::pair{"--metrics", flags.metrics},
+          std::pair{"--admin-listen", flags.admin_listen}}) {
+      if (IsLoopback(address) || flags.insecure_allow_remote) continue;
+      return absl::StrCat(
+          flag, " ", address, " is reachable from other hosts, and --insecure "
+          "is for this host only. Listen on 127.0.0.1, or give --tls-cert, "
+          "--tls-key and --tenants-file instead of --insecure");
+    }
+    return "";
+  }
+  if (!tls || flags.tenants_file.empty()) {
+    return "no credentials: give --tls-cert, --tls-key and --tenants-file "
+           "(docs/SECURITY.md), or --insecure to serve this host only, "
+           "without TLS";
+  }
+  return "";
+}
+
+}  // namespace
 
 int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
   CLI::App app("A Forecache store: holds the KV blocks of contexts.", "store");
@@ -100,24 +145,16 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
       ->check(CLI::ExistingFile);
   app.add_flag("--enable-fault-injection", flags->enable_fault_injection,
                "let StoreAdmin.CorruptBlock damage blocks; for tests");
-  app.add_flag("--insecure-allow-remote", flags->insecure_allow_remote,
-               "listen beyond this host although nothing is encrypted");
+  AddSecurity(&app, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kWrongUse;
   }
-  for (const auto& [flag, address] :
-       {std::pair{"--listen", flags->listen},
-        std::pair{"--metrics", flags->metrics}}) {
-    if (IsLoopback(address) || flags->insecure_allow_remote) continue;
-    std::cerr << "store: " << flag << " " << address
-              << " is reachable from other hosts, and connections are neither "
-                 "encrypted nor authenticated. Listen on 127.0.0.1, or pass "
-                 "--insecure-allow-remote on a network that you trust.\n";
-    return kWrongUse;
-  }
-  return -1;
+  const std::string wrong = CheckSecurity(*flags);
+  if (wrong.empty()) return -1;
+  std::cerr << "store: " << wrong << "\n";
+  return kWrongUse;
 }
 
 }  // namespace forecache

@@ -26,15 +26,17 @@ struct StoreFlags {
   std::string store_id;       // default: store-<pid>
   std::string tenant_secret;  // file; default: random
   bool enable_fault_injection = false;
+  std::string tenants_file;
+  std::string tls_cert, tls_key, tls_client_ca;
+  std::string admin_listen = "127.0.0.1:0";
+  std::string admin_token_file;
+  bool insecure = false;
   bool insecure_allow_remote = false;
 };
 
 // Fills `flags` from the command line.  Returns -1 to go on, or the exit code:
 // 0 after --help, 2 for wrong use, which it has told on stderr.
 int ParseStoreFlags(int argc, char** argv, StoreFlags* flags);
-
-// Whether `address` ("host:port") is this host only.
-bool IsLoopback(const std::string& address);
 
 }  // namespace forecache
 

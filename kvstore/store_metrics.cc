@@ -19,6 +19,12 @@ Counter* BlocksRefused(Metrics* metrics, const std::string& where) {
                              {{"where", where}});
 }
 
+Counter* TenantLoads(Metrics* metrics, const std::string& outcome) {
+  return metrics->AddCounter("forecache_store_tenant_loads_total",
+                             "Times that the file of tenants was read.",
+                             {{"outcome", outcome}});
+}
+
 Counter* MessagesRefused(Metrics* metrics, const std::string& why) {
   return metrics->AddCounter(
       "forecache_store_messages_refused_total",
@@ -106,6 +112,11 @@ void StoreMetrics::AddState(Metrics* metrics) {
 }
 
 void StoreMetrics::AddRefusals(Metrics* metrics) {
+  tenant_loads = TenantLoads(metrics, "taken");
+  tenant_loads_refused = TenantLoads(metrics, "refused");
+  refused_calls = metrics->AddCounter(
+      "forecache_store_calls_refused_total",
+      "gRPC calls without a credential of a tenant, or of the admin.");
   blocks_refused_put = BlocksRefused(metrics, "arrival");
   blocks_refused_read = BlocksRefused(metrics, "read");
   refused_malformed = MessagesRefused(metrics, "malformed");

@@ -36,6 +36,9 @@ struct StoreMetrics {
   Counter* prefix_lookups;
   Counter* prefix_tokens_asked;
   Counter* prefix_tokens_hit;
+  Counter* tenant_loads;
+  Counter* tenant_loads_refused;
+  Counter* refused_calls;  // of the control plane, for their credential
   // Messages of the data plane that got an error or no answer, by why.
   Counter* refused_malformed;
   Counter* refused_version;

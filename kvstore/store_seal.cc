@@ -22,6 +22,7 @@ struct StoreCore::Sealing {
   size_t number = 0;
   SegmentId id;
   std::vector<SegmentId> ids;        // up to it, as far as tokens were given
+  TenantRef owner;
   std::shared_ptr<Segment> segment;  // null when it was sealed before
   Segment::SealClaim claim;
 };
@@ -42,7 +43,8 @@ absl::StatusOr<std::vector<SegmentId>> StoreCore::ChainIds(
   SegmentId parent = first > 0 ? session.chain[first - 1] : kRootSegment;
   std::vector<SegmentId> ids;
   for (size_t i = 0; i < count; ++i) {
-    parent = MakeSegmentId(session.tenant->secret, session.model, parent,
+    parent = MakeSegmentId(session.OwnerOf(first + i)->secret, session.model,
+                           parent,
                            tokens.subspan(i * kSegmentTokens, kSegmentTokens));
     if (first + i < session.chain.size() &&
         session.chain[first + i] != parent) {
@@ -76,6 +78,7 @@ absl::StatusOr<StoreCore::Sealing> StoreCore::BeginSeal(
   if (table[segment].sealed() && table[segment].pin->id != sealing.id) {
     return NotItsTokens(segment);
   }
+  sealing.owner = session->OwnerOf(segment);
   sealing.segment = table[segment].open;
   return sealing;
 }
@@ -100,7 +103,8 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
     FC_RETURN_IF_ERROR(tier_->Put(sealing.id, sealing.segment));
     // The nearest ancestor that lies here: it must not go before this one.
     ref.pin = index_.Insert(sealing.id, session->SealedBefore(sealing.number),
-                            session->tenant->id);
+                            session->OwnerOf(sealing.number)->id,
+                            sealing.segment->bytes());
   }
   auto view = tier_->Pin(sealing.id);
   FC_CHECK_OK(view.status());  // the index and the tier change together
@@ -137,15 +141,19 @@ absl::StatusOr<SealResult> StoreCore::SealSegment(
     held = index_.Contains(sealing.id);
   }
   // Code planes are dear: not for a copy that will be let go.
-  auto seal = [&] {
-    return sealing.segment->sealed() ? absl::OkStatus()
-                                     : sealing.segment->Seal();
+  auto seal = [&] { return sealing.segment->Seal(); };
+  const auto make_room = [&] {
+    if (sealing.segment->sealed()) return absl::OkStatus();
+    return MakeRoomFor(*sealing.owner,
+                       Segment::CodeBytes(sealing.segment->geometry(),
+                                          sealing.segment->code_kind()),
+                       &sealing.segment->charge(), seal);
   };
-  if (!held) FC_RETURN_IF_ERROR(MakeRoomFor(seal));
+  if (!held) FC_RETURN_IF_ERROR(make_room());
   auto result = FinishSeal(sealing);
   if (held && result.status().code() == absl::StatusCode::kAborted) {
     // Evicted meanwhile: so this copy is the one to keep.
-    FC_RETURN_IF_ERROR(MakeRoomFor(seal));
+    FC_RETURN_IF_ERROR(make_room());
     result = FinishSeal(sealing);
   }
   if (result.ok()) {

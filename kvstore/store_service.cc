@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "kernels/block_scores.h"
+#include "kvstore/secret.h"
 #include "kvstore/wire.h"
 
 namespace forecache {
@@ -62,6 +63,45 @@ absl::StatusOr<ModelIdentityFields> ModelOf(const v1::ModelIdentity& model) {
   return fields;
 }
 
+// What the caller showed.
+Credential CredentialOf(const grpc::ServerContext& context) {
+  constexpr std::string_view kBearer = "Bearer ";
+  Credential shown;
+  const auto& metadata = context.client_metadata();
+  const auto token = metadata.find("authorization");
+  if (token != metadata.end()) {
+    const std::string_view value(token->second.data(), token->second.size());
+    // Another scheme's is a token that nobody has.
+    shown.token = value.starts_with(kBearer) ? value.substr(kBearer.size())
+                                             : value;
+    if (shown.token.empty()) shown.token = value;
+  }
+  const auto auth = context.auth_context();
+  if (auth->IsPeerAuthenticated()) {
+    const auto names = auth->FindPropertyValues("x509_common_name");
+    if (!names.empty()) {
+      shown.certificate_name.assign(names[0].data(), names[0].size());
+    }
+  }
+  return shown;
+}
+
+// OK for who showed the admin's token.
+absl::Status CheckAdmin(const grpc::ServerContext* context,
+                        const StoreServiceOptions& options, StoreCore* store) {
+  if (options.admin_token.empty() && options.anonymous) return absl::OkStatus();
+  const std::string shown = CredentialOf(*context).token;
+  if (!options.admin_token.empty() &&
+      SameSecret(std::as_bytes(std::span(shown)),
+                 std::as_bytes(std::span(options.admin_token)))) {
+    return absl::OkStatus();
+  }
+  store->metrics().refused_calls->Add();
+  LogWarning("admin's call refused", {{"peer", context->peer()}});
+  return absl::UnauthenticatedError(
+      "credentials: not the token of --admin-token-file");
+}
+
 std::span<const uint32_t> TokensOf(
     const google::protobuf::RepeatedField<uint32_t>& tokens) {
   return {tokens.data(), static_cast<size_t>(tokens.size())};
@@ -76,9 +116,23 @@ StoreService::StoreService(StoreCore* store, DataPlane* data_plane,
       options_(options),
       started_(store->clock()->Now()) {}
 
+absl::StatusOr<TenantRef> StoreService::Caller(
+    const grpc::ServerContext& context) const {
+  auto tenant =
+      store_->tenants().Identify(CredentialOf(context), options_.anonymous);
+  if (!tenant.ok()) {
+    store_->metrics().refused_calls->Add();
+    LogWarning("call refused", {{"peer", context.peer()},
+                                {"why", tenant.status().message()}});
+  }
+  return tenant;
+}
+
 grpc::Status StoreService::Attach(grpc::ServerContext* context,
                                   const v1::AttachRequest* request,
                                   v1::AttachReply* reply) {
+  auto caller = Caller(*context);
+  if (!caller.ok()) return ToGrpc(caller.status());
   absl::Status status = CheckName("worker_name", request->worker_name());
   if (!status.ok()) return ToGrpc(status);
   if (request->wire_version() != wire::kVersion) {
@@ -87,8 +141,9 @@ grpc::Status StoreService::Attach(grpc::ServerContext* context,
                      ", this store's is ", wire::kVersion)));
   }
   LogInfo("worker attached", {{"worker", request->worker_name()},
+                              {"tenant", (*caller)->name},
                               {"peer", context->peer()}});
-  auto grant = data_plane_->Invite(kDefaultTenant);
+  auto grant = data_plane_->Invite((*caller)->id);
   if (!grant.ok()) return ToGrpc(grant.status());
   reply->set_hello_grant(grant->id);
   reply->set_hello_key(grant->key.data(), grant->key.size());
@@ -106,14 +161,15 @@ uint32_t StoreService::LeaseMs() const {
 
 // Whether the session that a worker had before is still there, and its own.
 bool StoreService::Resumed(const v1::OpenSessionRequest& request,
-                           v1::OpenSessionReply* reply) {
+                           TenantId caller, v1::OpenSessionReply* reply) {
   uint64_t key[2];
   if (request.resume_session_id() == 0 ||
       request.resume_session_key().size() != sizeof(key)) {
     return false;
   }
   std::memcpy(key, request.resume_session_key().data(), sizeof(key));
-  auto session = store_->Authorize(request.resume_session_id(), key);
+  auto session =
+      store_->Authorize(request.resume_session_id(), key, caller);
   if (!session.ok()) return false;
   const std::vector<uint32_t> held = session->SealedSegments();
   reply->set_session_id(session->session_id);
@@ -128,15 +184,19 @@ bool StoreService::Resumed(const v1::OpenSessionRequest& request,
 grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
                                        const v1::OpenSessionRequest* request,
                                        v1::OpenSessionReply* reply) {
+  auto caller = Caller(*context);
+  if (!caller.ok()) return ToGrpc(caller.status());
   absl::Status status = CheckName("request_id", request->request_id());
   if (!status.ok()) return ToGrpc(status);
   auto model = ModelOf(request->model());
   if (!model.ok()) return ToGrpc(model.status());
-  if (Resumed(*request, reply)) return grpc::Status::OK;
+  if (Resumed(*request, (*caller)->id, reply)) return grpc::Status::OK;
   auto opened = store_->OpenSession(
       *model, TokensOf(request->prompt_tokens()), request->request_id(),
-      {.pins = request->scattered() ? PrefixPins::kAll
-                                    : PrefixPins::kLeading});
+      {.pins = request->scattered() ? PrefixPins::kAll : PrefixPins::kLeading,
+       .tenant = (*caller)->id,
+       .domain = request->domain(),
+       .domain_tokens = request->domain_tokens()});
   if (!opened.ok()) return ToGrpc(opened.status());
   reply->set_session_id(opened->id);
   reply->set_session_key(opened->key, sizeof(opened->key));
@@ -145,6 +205,7 @@ grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
                                          opened->held_segments.end());
   reply->set_lease_ms(LeaseMs());
   LogInfo("session opened", {{"session", opened->id},
+                             {"tenant", (*caller)->name},
                              {"request", request->request_id()},
                              {"prompt_tokens", request->prompt_tokens_size()},
                              {"cached_tokens", opened->cached_tokens}});
@@ -154,18 +215,24 @@ grpc::Status StoreService::OpenSession(grpc::ServerContext* context,
 grpc::Status StoreService::CloseSession(grpc::ServerContext* context,
                                         const v1::CloseSessionRequest* request,
                                         v1::CloseSessionReply* reply) {
-  store_->CloseSession(request->session_id());
-  LogInfo("session closed", {{"session", request->session_id()}});
+  auto caller = Caller(*context);
+  if (!caller.ok()) return ToGrpc(caller.status());
+  store_->CloseSession(request->session_id(), (*caller)->id);
+  LogInfo("session closed", {{"session", request->session_id()},
+                             {"tenant", (*caller)->name}});
   return grpc::Status::OK;
 }
 
 grpc::Status StoreService::LookupPrefix(grpc::ServerContext* context,
                                         const v1::LookupPrefixRequest* request,
                                         v1::LookupPrefixReply* reply) {
+  auto caller = Caller(*context);
+  if (!caller.ok()) return ToGrpc(caller.status());
   auto model = ModelOf(request->model());
   if (!model.ok()) return ToGrpc(model.status());
   auto cached =
-      store_->LookupPrefix(*model, TokensOf(request->prompt_tokens()));
+      store_->LookupPrefix(*model, TokensOf(request->prompt_tokens()),
+                           (*caller)->id);
   if (!cached.ok()) return ToGrpc(cached.status());
   reply->set_cached_tokens(static_cast<uint32_t>(*cached));
   return grpc::Status::OK;
@@ -174,10 +241,14 @@ grpc::Status StoreService::LookupPrefix(grpc::ServerContext* context,
 grpc::Status StoreService::SealSegment(grpc::ServerContext* context,
                                        const v1::SealSegmentRequest* request,
                                        v1::SealSegmentReply* reply) {
+  auto caller = Caller(*context);
+  if (!caller.ok()) return ToGrpc(caller.status());
   auto sealed = store_->SealSegment(request->session_id(), request->segment(),
-                                    TokensOf(request->tokens()));
+                                    TokensOf(request->tokens()),
+                                    (*caller)->id);
   if (!sealed.ok()) {
     LogWarning("seal refused", {{"session", request->session_id()},
+                                {"tenant", (*caller)->name},
                                 {"segment", request->segment()},
                                 {"why", sealed.status().ToString()}});
     return ToGrpc(sealed.status());
@@ -190,7 +261,9 @@ grpc::Status StoreService::SealSegment(grpc::ServerContext* context,
 grpc::Status StoreService::PutBlocks(grpc::ServerContext* context,
                                      const v1::PutBlocksRequest* request,
                                      v1::PutBlocksReply* reply) {
-  auto session = store_->Snapshot(request->session_id());
+  auto caller = Caller(*context);
+  if (!caller.ok()) return ToGrpc(caller.status());
+  auto session = store_->Snapshot(request->session_id(), (*caller)->id);
   if (!session.ok()) return ToGrpc(session.status());
   return ToGrpc(store_->PutBlocks(
       *session, request->layer(), request->first_block(),
@@ -201,6 +274,10 @@ grpc::Status StoreService::PutBlocks(grpc::ServerContext* context,
 grpc::Status StoreService::Stats(grpc::ServerContext* context,
                                  const v1::StatsRequest* request,
                                  v1::StatsReply* reply) {
+  if (!options_.anonymous) {
+    absl::Status caller = CheckAdmin(context, options_, store_);
+    if (!caller.ok()) return ToGrpc(caller);
+  }
   const StoreOccupancy now = store_->Occupancy();
   const StoreMetrics& metrics = store_->metrics();
   auto value = [](const Counter* counter) {
@@ -234,6 +311,8 @@ grpc::Status StoreService::Stats(grpc::ServerContext* context,
 grpc::Status StoreAdminService::CorruptBlock(
     grpc::ServerContext* context, const v1::CorruptBlockRequest* request,
     v1::CorruptBlockReply* reply) {
+  absl::Status caller = CheckAdmin(context, options_, store_);
+  if (!caller.ok()) return ToGrpc(caller);
   if (!options_.fault_injection) {
     return ToGrpc(absl::PermissionDeniedError(
         "this store runs without --enable-fault-injection"));

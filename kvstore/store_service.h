@@ -16,6 +16,11 @@ struct StoreServiceOptions {
   std::string store_id;
   // Lets StoreAdmin.CorruptBlock work.  For tests only.
   bool fault_injection = false;
+  // Whether who shows no credential is the tenant "default".
+  bool anonymous = false;
+  // What StoreAdmin wants to be shown, and Stats where tenants are not
+  // anonymous, since it tells of all of them; empty: nothing.
+  std::string admin_token;
 };
 
 // Translates: checks what the fields' types cannot say, calls StoreCore, and
@@ -51,7 +56,9 @@ class StoreService : public v1::KvStore::Service {
                      v1::StatsReply* reply) override;
 
  private:
-  bool Resumed(const v1::OpenSessionRequest& request,
+  // Who calls, by its credential.
+  absl::StatusOr<TenantRef> Caller(const grpc::ServerContext& context) const;
+  bool Resumed(const v1::OpenSessionRequest& request, TenantId caller,
                v1::OpenSessionReply* reply);
   uint32_t LeaseMs() const;
 

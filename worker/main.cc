@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/ready_file.h"
 #include "common/status.h"
+#include "common/tls.h"
 #include "kvstore/client/group_control.h"
 #include "transport/probed_transport.h"
 #include "transport/ucx_transport.h"
@@ -28,19 +29,39 @@ int ExitCode(const absl::Status& status) {
   return absl::IsInvalidArgument(status) ? kExitWrongUse : kExitMissing;
 }
 
-bool IsLoopback(const std::string& address) {
-  return address.rfind("127.", 0) == 0 || address.rfind("localhost:", 0) == 0 ||
-         address.rfind("[::1]:", 0) == 0;
-}
-
-absl::Status CheckListen(const WorkerOptions& options) {
-  if (options.insecure_allow_remote || IsLoopback(options.listen)) {
-    return absl::OkStatus();
+// What answers callers; null: no TLS.
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ServerCredentialsOf(
+    const WorkerOptions& options) {
+  const bool insecure = options.insecure || options.insecure_allow_remote;
+  if (!options.tls_cert.empty() || !options.tls_key.empty()) {
+    if (insecure) {
+      return absl::InvalidArgumentError("--insecure: contradicts --tls-cert");
+    }
+    if (options.tls_key.empty() || options.tls_cert.empty() ||
+        options.tls_client_ca.empty()) {
+      return absl::InvalidArgumentError(
+          "--tls-cert: give --tls-key and --tls-client-ca as well: callers "
+          "are known by their certificates");
+    }
+    return TlsServer({options.tls_cert, options.tls_key, options.tls_client_ca},
+                     /*clients_must=*/true);
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--listen: ", options.listen,
-      " is not loopback, and this port has neither encryption nor "
-      "credentials; add --insecure-allow-remote if that is what you want"));
+  if (!insecure) {
+    return absl::InvalidArgumentError(
+        "no credentials: give --tls-cert, --tls-key and --tls-client-ca "
+        "(docs/SECURITY.md), or --insecure to serve this host only, without "
+        "TLS");
+  }
+  for (const auto& [flag, address] :
+       {std::pair{"--listen", options.listen},
+        std::pair{"--metrics", options.metrics}}) {
+    if (IsLoopback(address) || options.insecure_allow_remote) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, ": ", address, " is reachable from other hosts, and --insecure "
+        "is for this host only. Take 127.0.0.1, or give --tls-cert, --tls-key "
+        "and --tls-client-ca instead of --insecure"));
+  }
+  return grpc::InsecureServerCredentials();
 }
 
 absl::StatusOr<std::unique_ptr<ProbedTransport>> MakeTransport(
@@ -85,6 +106,7 @@ struct Daemon {
   std::unique_ptr<Generator> generator;
   std::unique_ptr<RequestQueue> queue;
   std::unique_ptr<WorkerService> service;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
   std::unique_ptr<grpc::Server> server;
   WorkerParts parts;
 };
@@ -147,10 +169,14 @@ absl::Status ConnectStores(Daemon* d) {
   FC_ASSIGN_OR_RETURN(std::unique_ptr<ProbedTransport> transport,
                       MakeTransport(d->options, &d->metrics));
   ProbedTransport* const probed = transport.get();
+  StoreCredentialFlags flags = d->options.store;
+  flags.insecure = d->options.insecure;
+  FC_ASSIGN_OR_RETURN(const StoreCredentials credentials,
+                      LoadStoreCredentials(flags, d->options.stores));
   d->data_plane = std::make_unique<DataPlaneThread>(
       std::move(transport), Clock::Real(), d->sessions.get());
   d->control = std::make_unique<GroupControl>(d->options.stores,
-                                              d->sessions.get());
+                                              d->sessions.get(), credentials);
   FC_RETURN_IF_ERROR(Annotate(
       d->control->Start(d->options.name,
                         ThenMeasured(d->data_plane->ForControl(), probed)),
@@ -188,8 +214,7 @@ absl::Status Serve(Daemon* d) {
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
-  builder.AddListeningPort(d->options.listen,
-                           grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(d->options.listen, d->credentials, &port);
   builder.RegisterService(d->service.get());
   d->server = builder.BuildAndStart();
   if (d->server == nullptr || port == 0) {
@@ -202,8 +227,10 @@ absl::Status Serve(Daemon* d) {
   };
   const Ready ready{.grpc = with_port(d->options.listen, port),
                     .metrics = with_port(d->options.metrics, d->metrics_port)};
-  LogWarning("insecure: no encryption, no credentials",
-             {{"listen", ready.grpc}});
+  if (d->options.tls_cert.empty()) {
+    LogWarning("INSECURE: no TLS, and whoever reaches the port may use it",
+               {{"listen", ready.grpc}});
+  }
   LogInfo("serving", {{"grpc", ready.grpc},
                       {"metrics", ready.metrics},
                       {"isa", KernelIsa()}});
@@ -211,7 +238,7 @@ absl::Status Serve(Daemon* d) {
 }
 
 absl::Status Start(Daemon* d) {
-  FC_RETURN_IF_ERROR(CheckListen(d->options));
+  FC_ASSIGN_OR_RETURN(d->credentials, ServerCredentialsOf(d->options));
   FC_ASSIGN_OR_RETURN(d->metrics_port, d->metrics.Serve(d->options.metrics));
   FC_RETURN_IF_ERROR(LoadModel(d));
   FC_RETURN_IF_ERROR(MakeArenas(d));

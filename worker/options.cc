@@ -23,8 +23,6 @@ void AddFlags(CLI::App* app, WorkerOptions* o) {
   app->add_option("--metrics", o->metrics,
                   "host:port for Prometheus; port 0 takes a free one")
       ->capture_default_str();
-  app->add_flag("--insecure-allow-remote", o->insecure_allow_remote,
-                "listen beyond loopback although nothing is encrypted");
   app->add_option("--arena-mib", o->arena_mib,
                   "fast memory for resident KV blocks, in MiB")
       ->capture_default_str()
@@ -59,6 +57,34 @@ void AddFlags(CLI::App* app, WorkerOptions* o) {
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
 }
 
+void AddSecurity(CLI::App* app, WorkerOptions* o) {
+  app->add_option("--store-token-file", o->store.token_file,
+                  "file with the bearer token that the stores know")
+      ->check(CLI::ExistingFile);
+  app->add_option("--store-ca", o->store.ca,
+                  "PEM: who signs the stores' certificates")
+      ->check(CLI::ExistingFile);
+  app->add_option("--store-cert", o->store.certificate,
+                  "PEM: the certificate to show to the stores")
+      ->check(CLI::ExistingFile);
+  app->add_option("--store-key", o->store.key, "PEM: its key")
+      ->check(CLI::ExistingFile);
+  app->add_option("--tls-cert", o->tls_cert,
+                  "PEM: the certificate chain to show to callers")
+      ->check(CLI::ExistingFile);
+  app->add_option("--tls-key", o->tls_key, "PEM: its key")
+      ->check(CLI::ExistingFile);
+  app->add_option("--tls-client-ca", o->tls_client_ca,
+                  "PEM: who signs the certificates of callers, who must show "
+                  "one")
+      ->check(CLI::ExistingFile);
+  app->add_flag("--insecure", o->insecure,
+                "do without TLS and credentials: to be reached from this host "
+                "only, and to stores on this host without --store-ca");
+  app->add_flag("--insecure-allow-remote", o->insecure_allow_remote,
+                "the same for every host that reaches this one");
+}
+
 // A group has at most kStoresMax members, each once.
 void CheckStores(const std::vector<std::string>& stores) {
   const std::set<std::string> different(stores.begin(), stores.end());
@@ -81,6 +107,7 @@ bool ParseWorkerOptions(int argc, char** argv, WorkerOptions* options,
       "KV, and has the store push what the next token needs.",
       "worker");
   AddFlags(&app, options);
+  AddSecurity(&app, options);
   try {
     app.parse(argc, argv);
     CheckStores(options->stores);

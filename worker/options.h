@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "kvstore/client/store_credentials.h"
+
 namespace forecache {
 
 // Threads: a value.
@@ -13,7 +15,11 @@ struct WorkerOptions {
   std::vector<std::string> stores;            // --store
   std::string listen = "127.0.0.1:0";         // --listen
   std::string metrics = "127.0.0.1:0";        // --metrics
+  bool insecure = false;                      // --insecure
   bool insecure_allow_remote = false;         // --insecure-allow-remote
+  std::string tls_cert, tls_key;              // --tls-cert, --tls-key
+  std::string tls_client_ca;                  // --tls-client-ca
+  StoreCredentialFlags store;                 // --store-ca and so on
   int arena_mib = 256;                        // --arena-mib
   int prefill_threads = 2;                    // --prefill-threads
   int decode_threads = 1;                     // --decode-threads

@@ -47,6 +47,7 @@ v1::OpenSessionRequest OpenRequest(const ModelFingerprint& model,
 
 struct ControlClient::Impl {
   std::string address;
+  std::string token;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::KvStore::Stub> stub;
 
@@ -55,6 +56,9 @@ struct ControlClient::Impl {
   absl::Status Call(Method method, const Request& request, Reply* reply) {
     grpc::ClientContext context;
     context.set_deadline(DeadlineIn(kRpcTimeout));
+    if (!token.empty()) {
+      context.AddMetadata("authorization", absl::StrCat("Bearer ", token));
+    }
     grpc::Status status = (stub.get()->*method)(&context, request, reply);
     if (status.ok()) return absl::OkStatus();
     return absl::Status(
@@ -83,7 +87,8 @@ struct ControlClient::Impl {
   }
 };
 
-ControlClient::ControlClient(const std::string& address)
+ControlClient::ControlClient(const std::string& address,
+                             const StoreCredentials& credentials)
     : impl_(std::make_unique<Impl>()) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
@@ -99,8 +104,12 @@ ControlClient::ControlClient(const std::string& address)
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                    kReconnectMost / kMillisecond);
   impl_->address = address;
+  impl_->token = credentials.token;
   impl_->channel = grpc::CreateCustomChannel(
-      address, grpc::InsecureChannelCredentials(), arguments);
+      address,
+      credentials.channel != nullptr ? credentials.channel
+                                     : grpc::InsecureChannelCredentials(),
+      arguments);
   impl_->stub = v1::KvStore::NewStub(impl_->channel);
 }
 

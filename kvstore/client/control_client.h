@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "kvstore/client/data_client.h"
+#include "kvstore/client/store_credentials.h"
 #include "kvstore/geometry.h"
 
 namespace forecache {
@@ -47,7 +48,10 @@ struct StoreStats {  // see StatsReply in proto/store.proto
 // Threads: safe to call from any thread.
 class ControlClient {
  public:
-  explicit ControlClient(const std::string& address);  // "host:port"
+  // "host:port", and what is shown there.  Without credentials: in the clear,
+  // as whoever the store takes for that.
+  explicit ControlClient(const std::string& address,
+                         const StoreCredentials& credentials = {});
   ~ControlClient();
 
   absl::StatusOr<StoreAddress> Attach(const std::string& worker_name);

@@ -17,13 +17,15 @@
 namespace forecache {
 
 GroupControl::GroupControl(const std::vector<std::string>& addresses,
-                           GroupSessions* sessions)
+                           GroupSessions* sessions,
+                           const StoreCredentials& credentials)
     : sessions_(sessions),
       lost_(static_cast<int>(addresses.size()), getpid()),
       addresses_(addresses.size()) {
   FC_CHECK(sessions->members() == static_cast<int>(addresses.size()));
   for (const std::string& address : addresses) {
-    clients_.push_back(std::make_unique<ControlClient>(address));
+    clients_.push_back(
+        std::make_unique<ControlClient>(address, credentials));
   }
 }
 
@@ -45,7 +47,7 @@ absl::Status GroupControl::Start(const std::string& worker_name,
     FC_RETURN_IF_ERROR(Annotate(
         clients_[m]->WaitReady(kConnectTimeout / kMillisecond),
         absl::StrCat("no store answers at ", clients_[m]->address(),
-                     " (start one with ./forecache store)")));
+                     " (start one with ./forecache store --insecure)")));
     FC_RETURN_IF_ERROR(Rejoin(m));
   }
   data_plane_.set_on_lost([this](int member) { Lost(member); });

@@ -48,7 +48,8 @@ struct GroupControlCounters {
 class GroupControl {
  public:
   GroupControl(const std::vector<std::string>& addresses,
-               GroupSessions* sessions);
+               GroupSessions* sessions,
+               const StoreCredentials& credentials = {});
   ~GroupControl();
 
   // Waits for all stores, attaches to them and connects their data planes.

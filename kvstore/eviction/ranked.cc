@@ -4,8 +4,9 @@
 
 namespace forecache {
 
-void RankedEviction::Insert(const SegmentId& id) {
-  bool fresh = entries_.emplace(id, Entry{Used({}, ++tick_), false}).second;
+void RankedEviction::Insert(const SegmentId& id, uint32_t owner) {
+  bool fresh =
+      entries_.emplace(id, Entry{Used({}, ++tick_), owner, false}).second;
   FC_CHECK(fresh) << id.ToHex();
 }
 
@@ -29,16 +30,24 @@ void RankedEviction::SetEvictable(const SegmentId& id, bool evictable) {
   Entry& entry = found->second;
   if (entry.evictable == evictable) return;
   entry.evictable = evictable;
+  auto& of_owner = evictable_[entry.owner];
   if (evictable) {
-    evictable_.emplace(entry.rank, id);
+    of_owner.emplace(entry.rank, id);
   } else {
-    evictable_.erase(entry.rank);
+    of_owner.erase(entry.rank);
+    if (of_owner.empty()) evictable_.erase(entry.owner);
   }
 }
 
-std::optional<SegmentId> RankedEviction::Victim() {
-  if (evictable_.empty()) return std::nullopt;
-  return evictable_.begin()->second;
+std::optional<SegmentId> RankedEviction::Victim(const OwnerFilter& may_lose) {
+  std::optional<std::pair<Rank, SegmentId>> least;
+  for (const auto& [owner, segments] : evictable_) {
+    if (may_lose && !may_lose(owner)) continue;
+    const auto& [rank, id] = *segments.begin();
+    if (!least || rank < least->first) least = {rank, id};
+  }
+  if (!least) return std::nullopt;
+  return least->second;
 }
 
 }  // namespace forecache

@@ -19,12 +19,12 @@ namespace forecache {
 class RankedEviction : public EvictionPolicy {
  public:
   void Arrive(const PrefixRequest& request) override {}
-  void Insert(const SegmentId& id) override;
+  void Insert(const SegmentId& id, uint32_t owner) override;
   void Erase(const SegmentId& id) override;
   void Touch(const SegmentId& id) override;
   void SetEvictable(const SegmentId& id, bool evictable) override;
   bool Admit(const SegmentId& id) override { return true; }
-  std::optional<SegmentId> Victim() override;
+  std::optional<SegmentId> Victim(const OwnerFilter& may_lose) override;
 
  protected:
   // Uses, and the tick of the last: both as the policy counts them.
@@ -36,11 +36,13 @@ class RankedEviction : public EvictionPolicy {
  private:
   struct Entry {
     Rank rank;
+    uint32_t owner = 0;
     bool evictable = false;
   };
   uint64_t tick_ = 0;
   std::unordered_map<SegmentId, Entry, SegmentIdHash> entries_;
-  std::map<Rank, SegmentId> evictable_;
+  // By owner; none that is empty.
+  std::unordered_map<uint32_t, std::map<Rank, SegmentId>> evictable_;
 };
 
 }  // namespace forecache

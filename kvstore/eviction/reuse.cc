@@ -89,7 +89,8 @@ void ReuseEviction::CountUse(Entry* entry, const Context& context) {
   uses_.push_back({now_, entry, entry->of_class, true});
   entry->use = first_use_ + uses_.size();
   if (entry->place >= 0) {
-    evictable_[entry->place] = {entry, now_, entry->use, entry->of_class};
+    evictable_.at(entry->owner)[entry->place] = {entry, now_, entry->use,
+                                                 entry->of_class};
   }
 }
 
@@ -114,11 +115,12 @@ void ReuseEviction::Age() {
   for (uint64_t& next : reached_) next = std::max(next, first_use_);
 }
 
-void ReuseEviction::Insert(const SegmentId& id) {
+void ReuseEviction::Insert(const SegmentId& id, uint32_t owner) {
   Entry& entry = entries_[id];
   FC_CHECK(!entry.held) << id.ToHex();
   entry.id = id;
   entry.held = true;
+  entry.owner = owner;
   victim_ = {};
   if (!entry.counted) {
     // No request named it: it was decoded, behind all that is held.
@@ -150,29 +152,41 @@ void ReuseEviction::SetEvictable(const SegmentId& id, bool evictable) {
   Entry& entry = Find(id);
   if ((entry.place >= 0) == evictable) return;
   victim_ = {};
+  std::vector<Candidate>& of_owner = evictable_[entry.owner];
   if (evictable) {
-    entry.place = static_cast<int>(evictable_.size());
-    evictable_.push_back({&entry, entry.used, entry.use, entry.of_class});
+    entry.place = static_cast<int>(of_owner.size());
+    of_owner.push_back({&entry, entry.used, entry.use, entry.of_class});
     return;
   }
-  evictable_[entry.place] = evictable_.back();
-  evictable_[entry.place].entry->place = entry.place;
-  evictable_.pop_back();
+  of_owner[entry.place] = of_owner.back();
+  of_owner[entry.place].entry->place = entry.place;
+  of_owner.pop_back();
   entry.place = -1;
+  if (of_owner.empty()) evictable_.erase(entry.owner);
 }
 
 float ReuseEviction::ValueOf(int of_class, Nanos used) const {
   return model_.Value(of_class, ReuseModel::AgeOf(now_ - used));
 }
 
-ReuseEviction::Candidate ReuseEviction::LeastOfSample() {
+ReuseEviction::Candidate ReuseEviction::LeastOfSample(
+    const OwnerFilter& may_lose) {
+  std::vector<const std::vector<Candidate>*> lists;
+  size_t size = 0;
+  for (const auto& [owner, candidates] : evictable_) {
+    if (may_lose && !may_lose(owner)) continue;
+    lists.push_back(&candidates);
+    size += candidates.size();
+  }
   Candidate least;
   float least_value = 0;
-  const bool all = evictable_.size() <= kSample;
-  const size_t looks = all ? evictable_.size() : kSample;
+  const bool all = size <= kSample;
+  const size_t looks = all ? size : kSample;
   for (size_t i = 0; i < looks; ++i) {
-    const Candidate& candidate =
-        evictable_[all ? i : rng_.Below(evictable_.size())];
+    size_t at = all ? i : rng_.Below(size);
+    size_t list = 0;
+    while (at >= lists[list]->size()) at -= lists[list++]->size();
+    const Candidate& candidate = (*lists[list])[at];
     const float value = ValueOf(candidate.of_class, candidate.used);
     if (least.entry == nullptr || value < least_value ||
         (value == least_value && candidate.use < least.use)) {
@@ -184,16 +198,21 @@ ReuseEviction::Candidate ReuseEviction::LeastOfSample() {
 }
 
 bool ReuseEviction::Admit(const SegmentId& id) {
-  if (!Victim()) return false;
+  if (!Victim({})) return false;
   auto found = entries_.find(id);
   return found == entries_.end() ||
          ValueOf(found->second.of_class, found->second.used) >=
              ValueOf(victim_.of_class, victim_.used);
 }
 
-std::optional<SegmentId> ReuseEviction::Victim() {
+std::optional<SegmentId> ReuseEviction::Victim(const OwnerFilter& may_lose) {
   if (evictable_.empty()) return std::nullopt;
-  if (victim_.entry == nullptr) victim_ = LeastOfSample();
+  if (may_lose) {
+    const Candidate least = LeastOfSample(may_lose);
+    if (least.entry == nullptr) return std::nullopt;
+    return least.entry->id;
+  }
+  if (victim_.entry == nullptr) victim_ = LeastOfSample({});
   return victim_.entry->id;
 }
 

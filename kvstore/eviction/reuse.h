@@ -30,13 +30,13 @@ class ReuseEviction : public EvictionPolicy {
   explicit ReuseEviction(uint64_t seed);
 
   void Arrive(const PrefixRequest& request) override;
-  void Insert(const SegmentId& id) override;
+  void Insert(const SegmentId& id, uint32_t owner) override;
   void Erase(const SegmentId& id) override;
   void Touch(const SegmentId& id) override;
   void SetEvictable(const SegmentId& id, bool evictable) override;
   // Whether `id` is worth what would go for it.
   bool Admit(const SegmentId& id) override;
-  std::optional<SegmentId> Victim() override;
+  std::optional<SegmentId> Victim(const OwnerFilter& may_lose) override;
 
   // Segments known, held or not.
   size_t size() const { return entries_.size(); }
@@ -52,7 +52,8 @@ class ReuseEviction : public EvictionPolicy {
     SegmentId id;
     Nanos used = 0;
     uint64_t use = 0;  // number of the last use, from 1
-    int place = -1;    // in evictable_; -1: not there
+    uint32_t owner = 0;  // while it is held
+    int place = -1;    // in its owner's evictable_; -1: not there
     int of_class = 0;
     uint8_t hits = 0;  // uses after the first, as far as kHitsMax
     bool held = false;
@@ -81,7 +82,8 @@ class ReuseEviction : public EvictionPolicy {
   // Tells the model who has reached which age by now; forgets old uses.
   void Age();
   float ValueOf(int of_class, Nanos used) const;
-  Candidate LeastOfSample();
+  // Of the owners that may lose a segment.
+  Candidate LeastOfSample(const OwnerFilter& may_lose);
 
   Nanos now_ = 0;
   Rng rng_;
@@ -92,8 +94,9 @@ class ReuseEviction : public EvictionPolicy {
   uint64_t next_update_ = 0;
   // The first use that has not reached each age.
   std::vector<uint64_t> reached_;
-  std::vector<Candidate> evictable_;
-  Candidate victim_;  // until something changes
+  // By owner; none that is empty.
+  std::unordered_map<uint32_t, std::vector<Candidate>> evictable_;
+  Candidate victim_;  // of all owners, until something changes
 };
 
 }  // namespace forecache

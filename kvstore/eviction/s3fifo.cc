@@ -13,16 +13,19 @@ constexpr size_t kSmallPart = 10;  // the small queue has one in ten
 
 }  // namespace
 
-void S3FifoEviction::Insert(const SegmentId& id) {
+void S3FifoEviction::Insert(const SegmentId& id, uint32_t owner) {
   Entry entry;
+  entry.owner = owner;
   entry.place = ++tick_;
+  Owner& whose = owners_[owner];
+  ++whose.size;
   auto ghost = ghost_ticks_.find(id);
   if (ghost != ghost_ticks_.end()) {
     entry.main = true;
     ghosts_.erase(ghost->second);
     ghost_ticks_.erase(ghost);
   } else {
-    ++small_size_;
+    ++whose.small_size;
   }
   bool fresh = entries_.emplace(id, entry).second;
   FC_CHECK(fresh) << id.ToHex();
@@ -31,10 +34,13 @@ void S3FifoEviction::Insert(const SegmentId& id) {
 void S3FifoEviction::Erase(const SegmentId& id) {
   SetEvictable(id, false);
   auto found = entries_.find(id);
-  if (!found->second.main) {
-    --small_size_;
+  const Entry& entry = found->second;
+  Owner& whose = OwnerOf(entry);
+  if (!entry.main) {
+    --whose.small_size;
     Remember(id);
   }
+  if (--whose.size == 0) owners_.erase(entry.owner);
   entries_.erase(found);
 }
 
@@ -72,20 +78,35 @@ void S3FifoEviction::SetEvictable(const SegmentId& id, bool evictable) {
 void S3FifoEviction::MoveToMain(const SegmentId& id, Entry* entry,
                                 uint8_t uses) {
   QueueOf(*entry).erase(entry->place);
-  if (!entry->main) --small_size_;
+  if (!entry->main) --OwnerOf(*entry).small_size;
   entry->main = true;
   entry->uses = uses;
   entry->place = ++tick_;
-  main_.emplace(entry->place, id);
+  OwnerOf(*entry).main.emplace(entry->place, id);
 }
 
-std::optional<SegmentId> S3FifoEviction::Victim() {
+std::optional<SegmentId> S3FifoEviction::Victim(const OwnerFilter& may_lose) {
+  std::optional<SegmentId> oldest;
+  uint64_t oldest_place = 0;
+  for (auto& [number, owner] : owners_) {
+    if (may_lose && !may_lose(number)) continue;
+    const std::optional<SegmentId> id = VictimOf(owner);
+    if (!id) continue;
+    const uint64_t place = entries_.at(*id).place;
+    if (oldest && place >= oldest_place) continue;
+    oldest = id;
+    oldest_place = place;
+  }
+  return oldest;
+}
+
+std::optional<SegmentId> S3FifoEviction::VictimOf(Owner& owner) {
   // Ends: each turn takes an entry out of the small queue, or a use away.
   for (;;) {
-    bool from_small = small_size_ * kSmallPart >= entries_.size();
-    if (small_.empty()) from_small = false;
-    if (main_.empty()) from_small = true;
-    const Queue& queue = from_small ? small_ : main_;
+    bool from_small = owner.small_size * kSmallPart >= owner.size;
+    if (owner.small.empty()) from_small = false;
+    if (owner.main.empty()) from_small = true;
+    const Queue& queue = from_small ? owner.small : owner.main;
     if (queue.empty()) return std::nullopt;
     const SegmentId id = queue.begin()->second;
     Entry& entry = entries_.at(id);

@@ -14,21 +14,23 @@ namespace forecache {
 
 // S3-FIFO (Yang et al., SOSP 2023), for a tree: only what is evictable is
 // looked at, in the order of its queue, so that a parent keeps its place until
-// its children are gone.
+// its children are gone.  Each owner has queues of its own; of those that may
+// lose a segment, the one whose next has been queued longest does.
 //
 // Threads: as EvictionPolicy.
 class S3FifoEviction : public EvictionPolicy {
  public:
   void Arrive(const PrefixRequest& request) override {}
-  void Insert(const SegmentId& id) override;
+  void Insert(const SegmentId& id, uint32_t owner) override;
   void Erase(const SegmentId& id) override;
   void Touch(const SegmentId& id) override;
   void SetEvictable(const SegmentId& id, bool evictable) override;
   bool Admit(const SegmentId& id) override { return true; }
-  std::optional<SegmentId> Victim() override;
+  std::optional<SegmentId> Victim(const OwnerFilter& may_lose) override;
 
  private:
   struct Entry {
+    uint32_t owner = 0;
     uint64_t place = 0;  // in its queue: ticks of this policy
     uint8_t uses = 0;    // since it was queued, as far as kUsesMax
     bool main = false;
@@ -36,15 +38,25 @@ class S3FifoEviction : public EvictionPolicy {
   };
   using Queue = std::map<uint64_t, SegmentId>;  // by place
 
-  Queue& QueueOf(const Entry& entry) { return entry.main ? main_ : small_; }
+  struct Owner {
+    size_t size = 0;        // entries of both queues, evictable or not
+    size_t small_size = 0;  // of the small one
+    Queue small, main;      // their evictable entries
+  };
+
+  Owner& OwnerOf(const Entry& entry) { return owners_.at(entry.owner); }
+  Queue& QueueOf(const Entry& entry) {
+    Owner& owner = OwnerOf(entry);
+    return entry.main ? owner.main : owner.small;
+  }
+  std::optional<SegmentId> VictimOf(Owner& owner);
   // Puts an evictable entry at the end of the main queue.
   void MoveToMain(const SegmentId& id, Entry* entry, uint8_t uses);
   void Remember(const SegmentId& id);
 
   uint64_t tick_ = 0;
   std::unordered_map<SegmentId, Entry, SegmentIdHash> entries_;
-  size_t small_size_ = 0;  // entries of the small queue, evictable or not
-  Queue small_, main_;     // their evictable entries
+  std::unordered_map<uint32_t, Owner> owners_;  // that hold anything
   // What left by the small queue: by the tick when it left, and back.
   Queue ghosts_;
   std::unordered_map<SegmentId, uint64_t, SegmentIdHash> ghost_ticks_;

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "common/check.h"
 
@@ -73,6 +75,44 @@ class TenantAccount {
     std::atomic<size_t> ceiling{kNoCeiling};
   };
   Ledger ledgers_[kStorageTiers];
+};
+
+// What something holds of an account; given back when it goes.
+//
+// Threads: one at a time; its owner locks.
+class TierCharge {
+ public:
+  TierCharge() = default;
+  TierCharge(std::shared_ptr<TenantAccount> account, StorageTier tier)
+      : account_(std::move(account)), tier_(tier) {}
+  TierCharge(TierCharge&& other) noexcept { *this = std::move(other); }
+  TierCharge& operator=(TierCharge&& other) noexcept {
+    std::swap(account_, other.account_);
+    std::swap(tier_, other.tier_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~TierCharge() {
+    if (account_ != nullptr) account_->Credit(tier_, bytes_);
+  }
+
+  // False when the account's ceiling is in the way.  REQUIRES: an account.
+  bool TryGrow(size_t bytes) {
+    if (!account_->TryCharge(tier_, bytes)) return false;
+    bytes_ += bytes;
+    return true;
+  }
+  void Shrink(size_t bytes) {
+    FC_CHECK(bytes <= bytes_) << bytes;
+    account_->Credit(tier_, bytes);
+    bytes_ -= bytes;
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  std::shared_ptr<TenantAccount> account_;
+  StorageTier tier_ = StorageTier::kDram;
+  size_t bytes_ = 0;
 };
 
 }  // namespace forecache

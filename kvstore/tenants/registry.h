@@ -11,8 +11,17 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "kvstore/tenants/tenant.h"
+#include "kvstore/tenants/tenants_file.h"
 
 namespace forecache {
+
+// What a caller showed to say who it is.
+//
+// Threads: a value.
+struct Credential {
+  std::string token;             // without "Bearer "; empty: none
+  std::string certificate_name;  // of a certificate that TLS verified
+};
 
 // Names and handles, both ways.  A name keeps its handle and its account while
 // the process lives, whether the tenant is configured, removed or back again.
@@ -32,6 +41,22 @@ class TenantRegistry {
   // Whatever becomes of the tenant, its account stays.
   std::shared_ptr<TenantAccount> AccountOf(TenantId id) const
       ABSL_LOCKS_EXCLUDED(mu_);
+
+  // From now on these are the tenants.  Returns those whose sessions must end:
+  // removed ones, and those whose secret is another.  On an error nothing
+  // changed.
+  absl::StatusOr<std::vector<TenantId>> Configure(
+      const std::vector<TenantConfig>& configs) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Whose the credential is.  kUnauthenticated when it is nobody's, or none
+  // was shown; `anonymous`: who shows none is the tenant "default".  Takes a
+  // time that does not depend on which tenant it is.
+  absl::StatusOr<TenantRef> Identify(const Credential& shown,
+                                     bool anonymous) const
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // All handles whose names are known, configured or not.
+  std::vector<TenantId> Names() const ABSL_LOCKS_EXCLUDED(mu_);
 
   // Null when it is not configured now.
   TenantRef Find(TenantId id) const ABSL_LOCKS_EXCLUDED(mu_);

@@ -26,7 +26,8 @@ class BadInputTest : public DaemonTest {
 
   Ended RunWorker(const std::string& model) {
     return RunToEnd(
-        {kWorkerBinary, "--store", store_.grpc, "--model", model}, kTimeoutS);
+        {kWorkerBinary, "--insecure", "--store", store_.grpc, "--model",
+         model}, kTimeoutS);
   }
 
   std::string TempFile(const std::string& name) {
@@ -58,8 +59,8 @@ TEST_F(BadInputTest, TruncatedModelFile) {
 
 TEST_F(BadInputTest, StoreThatIsNotThere) {
   const Ended ended =
-      RunToEnd({kWorkerBinary, "--store", "127.0.0.1:1", "--model",
-                ModelPath()},
+      RunToEnd({kWorkerBinary, "--insecure", "--store", "127.0.0.1:1",
+                "--model", ModelPath()},
                kTimeoutS);
   EXPECT_EQ(ended.exit_code, 3) << ended.output;
   EXPECT_TRUE(Says(ended, "127.0.0.1:1")) << ended.output;
@@ -69,16 +70,18 @@ TEST_F(BadInputTest, StoreThatIsNotThere) {
 TEST_F(BadInputTest, PortInUse) {
   StartStore();
   const Ended store =
-      RunToEnd({kStoreBinary, "--listen", store_.grpc}, kTimeoutS);
+      RunToEnd({kStoreBinary, "--insecure", "--listen", store_.grpc},
+               kTimeoutS);
   EXPECT_EQ(store.exit_code, 3) << store.output;
   EXPECT_TRUE(Says(store, "--listen")) << store.output;
   const Ended metrics =
-      RunToEnd({kStoreBinary, "--metrics", store_.metrics}, kTimeoutS);
+      RunToEnd({kStoreBinary, "--insecure", "--metrics", store_.metrics},
+               kTimeoutS);
   EXPECT_EQ(metrics.exit_code, 3) << metrics.output;
   EXPECT_TRUE(Says(metrics, "--metrics")) << metrics.output;
   const Ended worker =
-      RunToEnd({kWorkerBinary, "--store", store_.grpc, "--model", ModelPath(),
-                "--listen", store_.grpc},
+      RunToEnd({kWorkerBinary, "--insecure", "--store", store_.grpc,
+                "--model", ModelPath(), "--listen", store_.grpc},
                kTimeoutS);
   EXPECT_EQ(worker.exit_code, 3) << worker.output;
   EXPECT_TRUE(Says(worker, "--listen")) << worker.output;
@@ -88,9 +91,18 @@ TEST_F(BadInputTest, UnknownFlagsAndRemoteWithoutConsent) {
   EXPECT_EQ(RunToEnd({kStoreBinary, "--frobnicate"}, kTimeoutS).exit_code, 2);
   EXPECT_EQ(RunToEnd({kWorkerBinary}, kTimeoutS).exit_code, 2);
   const Ended remote =
-      RunToEnd({kStoreBinary, "--listen", "0.0.0.0:0"}, kTimeoutS);
+      RunToEnd({kStoreBinary, "--insecure", "--listen", "0.0.0.0:0"},
+               kTimeoutS);
   EXPECT_EQ(remote.exit_code, 2) << remote.output;
-  EXPECT_TRUE(Says(remote, "--insecure-allow-remote")) << remote.output;
+  EXPECT_TRUE(Says(remote, "--tls-cert")) << remote.output;
+  const Ended open = RunToEnd({kStoreBinary}, kTimeoutS);
+  EXPECT_EQ(open.exit_code, 2) << open.output;
+  EXPECT_TRUE(Says(open, "--insecure")) << open.output;
+  const Ended worker = RunToEnd({kWorkerBinary, "--store", "127.0.0.1:1",
+                                 "--model", ModelPath()},
+                                kTimeoutS);
+  EXPECT_EQ(worker.exit_code, 2) << worker.output;
+  EXPECT_TRUE(Says(worker, "--insecure")) << worker.output;
   EXPECT_EQ(RunToEnd({kStoreBinary, "--help"}, kTimeoutS).exit_code, 0);
   EXPECT_EQ(RunToEnd({kWorkerBinary, "--help"}, kTimeoutS).exit_code, 0);
 }

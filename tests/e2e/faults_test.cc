@@ -39,7 +39,7 @@ class FaultsTest : public DaemonTest {
     ASSERT_TRUE(session.ok()) << session.status();
     ASSERT_GT(session->cached_tokens, block * 16);
     auto admin = v1::StoreAdmin::NewStub(grpc::CreateChannel(
-        store().grpc, grpc::InsecureChannelCredentials()));
+        store().admin, grpc::InsecureChannelCredentials()));
     v1::CorruptBlockRequest request;
     request.set_session_id(session->handle.id);
     request.set_layer(layer);
@@ -77,7 +77,7 @@ TEST_F(FaultsTest, FlippedBitIsRefusedAndRecomputed) {
 TEST_F(FaultsTest, FaultInjectionMustBeAskedFor) {
   StartBoth();
   auto admin = v1::StoreAdmin::NewStub(grpc::CreateChannel(
-      store().grpc, grpc::InsecureChannelCredentials()));
+      store().admin, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   v1::CorruptBlockReply reply;
   EXPECT_EQ(admin->CorruptBlock(&context, {}, &reply).error_code(),

@@ -54,6 +54,7 @@ class Daemon {
     prefix_ = std::string(std::getenv("TEST_TMPDIR")) + "/store" +
               std::to_string(++number);
     flags.insert(flags.begin(), kBinary);
+    flags.push_back("--insecure");
     flags.push_back("--ready-file=" + prefix_ + ".ready");
     std::vector<char*> argv;
     for (std::string& flag : flags) argv.push_back(flag.data());

@@ -15,10 +15,10 @@ namespace {
 class StoreServiceTest : public DataPlaneFixture {
  protected:
   StoreServiceTest()
-      : options_{"store-test", true},
+      : options_{"store-test", true, true},
         service_(store_.get(), plane_.get(), options_),
         admin_(store_.get(), options_),
-        strict_admin_(store_.get(), {"store-test", false}) {
+        strict_admin_(store_.get(), {"store-test", false, true}) {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),

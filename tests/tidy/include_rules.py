@@ -37,7 +37,7 @@ OWNERS = (
     (r"(cuda|cublas|nvml)\w*\.h", ("kernels/cuda/*", "worker/cuda_arena*",
                                    "tests/kernels/*")),
     (r"grpc(pp)?/|.*\.grpc\.pb\.h", (
-        "*_service.cc", "*_service.h", "*main.cc", "*/client/*", "*_client*",
+        "*_service.cc", "*_service.h", "*main.cc", "common/tls.*", "*/client/*", "*_client*",
         "demo/*", "bench/*", "tests/*")),
     (r"(ggml|gguf|llama)[\w-]*\.h",
      ("worker/model/*", "tests/worker/model/*")),

@@ -21,7 +21,7 @@ SegmentId Id(uint64_t number) {
 }
 
 void Add(EvictionPolicy* policy, uint64_t number) {
-  policy->Insert(Id(number));
+  policy->Insert(Id(number), 0);
   policy->SetEvictable(Id(number), true);
 }
 
@@ -30,9 +30,9 @@ TEST(LruEvictionTest, AUseCountsMoreThanMany) {
   for (int i = 0; i < 3; ++i) Add(&policy, i);
   for (int i = 0; i < 5; ++i) policy.Touch(Id(0));
   policy.Touch(Id(1));
-  EXPECT_EQ(policy.Victim(), Id(2));
+  EXPECT_EQ(policy.Victim({}), Id(2));
   policy.Erase(Id(2));
-  EXPECT_EQ(policy.Victim(), Id(0));
+  EXPECT_EQ(policy.Victim({}), Id(0));
 }
 
 TEST(LfuEvictionTest, ManyUsesCountMoreThanOne) {
@@ -40,9 +40,9 @@ TEST(LfuEvictionTest, ManyUsesCountMoreThanOne) {
   for (int i = 0; i < 3; ++i) Add(&policy, i);
   for (int i = 0; i < 5; ++i) policy.Touch(Id(0));
   policy.Touch(Id(1));
-  EXPECT_EQ(policy.Victim(), Id(2));
+  EXPECT_EQ(policy.Victim({}), Id(2));
   policy.Erase(Id(2));
-  EXPECT_EQ(policy.Victim(), Id(1));
+  EXPECT_EQ(policy.Victim({}), Id(1));
 }
 
 TEST(S3FifoEvictionTest, WhatWasUsedOutlivesAScan) {
@@ -51,7 +51,7 @@ TEST(S3FifoEvictionTest, WhatWasUsedOutlivesAScan) {
   policy.Touch(Id(0));
   policy.Touch(Id(7));
   for (int i = 100; i < 200; ++i) {
-    auto victim = policy.Victim();
+    auto victim = policy.Victim({});
     ASSERT_TRUE(victim);
     EXPECT_NE(*victim, Id(0));
     EXPECT_NE(*victim, Id(7));
@@ -66,8 +66,8 @@ TEST(S3FifoEvictionTest, AGhostComesBackToTheMainQueue) {
   policy.Erase(Id(3));
   Add(&policy, 3);
   for (int i = 0; i < 18; ++i) {  // all others but one, in their order
-    ASSERT_NE(policy.Victim(), Id(3));
-    policy.Erase(*policy.Victim());
+    ASSERT_NE(policy.Victim({}), Id(3));
+    policy.Erase(*policy.Victim({}));
   }
 }
 
@@ -84,7 +84,7 @@ class ReuseEvictionTest : public ::testing::Test {
       if (held_[number]) {
         policy_.Touch(Id(number));
       } else {
-        policy_.Insert(Id(number));
+        policy_.Insert(Id(number), 0);
         policy_.SetEvictable(Id(number), true);
         held_[number] = true;
       }
@@ -127,7 +127,7 @@ TEST_F(ReuseEvictionTest, LearnsWhichKindComesBack) {
   Request(now_, {1, 2});            // will come back
   Request(now_, {11, 12, 13, 14});  // will not
   Request(now_ + 20 * kSecond, {21, 22});
-  auto victim = policy_.Victim();
+  auto victim = policy_.Victim({});
   ASSERT_TRUE(victim);
   EXPECT_TRUE(*victim == Id(11) || *victim == Id(12) || *victim == Id(13) ||
               *victim == Id(14));
@@ -144,7 +144,7 @@ TEST_F(ReuseEvictionTest, RefusesWhatIsWorthLessThanItsVictim) {
   EXPECT_FALSE(policy_.Admit(poor[0]));
   std::vector<SegmentId> like = {Id(41), Id(42)};
   policy_.Arrive({.now = now_ + 2 * kSecond, .chain = like});
-  EXPECT_EQ(policy_.Victim().has_value(), true);
+  EXPECT_EQ(policy_.Victim({}).has_value(), true);
 }
 
 TEST_F(ReuseEvictionTest, RemembersNoMoreThanItsLimit) {

@@ -103,34 +103,64 @@ TEST_P(PolicyContractTest, NothingGoesWhileEverythingIsPinned) {
 TEST_P(PolicyContractTest, TheVictimStaysTheSameUntilSomethingChanges) {
   auto policy = NewPolicy();
   for (int i = 0; i < 500; ++i) {
-    policy->Insert(Id(i));
+    policy->Insert(Id(i), 0);
     policy->SetEvictable(Id(i), true);
   }
-  auto victim = policy->Victim();
+  auto victim = policy->Victim({});
   ASSERT_TRUE(victim);
-  EXPECT_EQ(policy->Victim(), victim);
+  EXPECT_EQ(policy->Victim({}), victim);
   policy->SetEvictable(*victim, false);
-  EXPECT_NE(policy->Victim(), victim);
+  EXPECT_NE(policy->Victim({}), victim);
 }
 
 TEST_P(PolicyContractTest, ASegmentThatWentMayComeBack) {
   auto policy = NewPolicy();
   for (int round = 0; round < 3; ++round) {
-    policy->Insert(Id(1));
-    EXPECT_FALSE(policy->Victim());
+    policy->Insert(Id(1), 0);
+    EXPECT_FALSE(policy->Victim({}));
     policy->SetEvictable(Id(1), true);
-    EXPECT_EQ(policy->Victim(), Id(1));
+    EXPECT_EQ(policy->Victim({}), Id(1));
     policy->Touch(Id(1));
     policy->Erase(Id(1));
-    EXPECT_FALSE(policy->Victim());
+    EXPECT_FALSE(policy->Victim({}));
   }
 }
 
 TEST_P(PolicyContractTest, WithoutAnyUseTheOldestGoesFirst) {
   auto policy = NewPolicy();
-  for (int i = 0; i < 20; ++i) policy->Insert(Id(i));
+  for (int i = 0; i < 20; ++i) policy->Insert(Id(i), 0);
   for (int i = 19; i >= 0; --i) policy->SetEvictable(Id(i), true);
-  EXPECT_EQ(policy->Victim(), Id(0));
+  EXPECT_EQ(policy->Victim({}), Id(0));
+}
+
+// Each owner's segments can be spared, and asked for alone.
+TEST_P(PolicyContractTest, TakesOnlyFromOwnersThatMayLose) {
+  auto policy = NewPolicy();
+  for (int i = 0; i < 40; ++i) {
+    policy->Insert(Id(i), i % 4);
+    policy->SetEvictable(Id(i), true);
+  }
+  const auto owner_of = [](const SegmentId& id) {
+    for (int i = 0; i < 40; ++i) {
+      if (Id(i) == id) return i % 4;
+    }
+    return -1;
+  };
+  for (int i = 0; i < 10; ++i) {
+    auto victim = policy->Victim([](uint32_t owner) { return owner == 2; });
+    ASSERT_TRUE(victim.has_value());
+    EXPECT_EQ(owner_of(*victim), 2);
+    policy->Erase(*victim);
+  }
+  EXPECT_FALSE(policy->Victim([](uint32_t owner) { return owner == 2; }));
+  for (int i = 0; i < 20; ++i) {
+    auto victim = policy->Victim([](uint32_t owner) { return owner != 3; });
+    ASSERT_TRUE(victim.has_value());
+    EXPECT_NE(owner_of(*victim), 3);
+    policy->Erase(*victim);
+  }
+  EXPECT_FALSE(policy->Victim([](uint32_t owner) { return owner != 3; }));
+  EXPECT_TRUE(policy->Victim({}));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PolicyContractTest,
