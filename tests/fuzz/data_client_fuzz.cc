@@ -112,7 +112,7 @@ class World {
                     .Fetch(handle, 1, AllEntries(geometry, kBlocks), &fetched_,
                            End(1))
                     .status());
-    FC_CHECK_OK(client_.Probe(
+    const auto probe = client_.Probe(
         handle, 0, kBlocks, 0.2f, q,
         [end = End(2)](const absl::StatusOr<ProbeResult>& result) {
           FC_CHECK(!result.ok() ||
@@ -120,7 +120,8 @@ class World {
                        size_t(kTestGeometry.kv_heads * kTestGeometry.group *
                               kBlocks));
           end(result.status());
-        }));
+        });
+    FC_CHECK_OK(probe.status());
     const std::vector<uint64_t> resident(geometry.kv_heads);
     const std::vector<uint32_t> counts(geometry.kv_heads, kSlotsOfAHead);
     std::vector<wire::OfferedSlot> slots;
