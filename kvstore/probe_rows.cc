@@ -8,6 +8,16 @@
 #include "common/check.h"
 #include "common/limits.h"
 
+// Loops over rows, compiled for wider vectors too, which makes a correction by
+// 2-bit codes a fifth shorter.  The one that runs is chosen when the program
+// starts, before sanitizers are ready.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FC_WIDE
+#else
+#define FC_WIDE \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#endif
+
 namespace forecache {
 namespace {
 
@@ -66,8 +76,8 @@ float LogAddExp(float a, float b) {
   return top + std::log1p(std::exp(std::min(a, b) - top));
 }
 
-void WriteLogProbabilities(const float* row, float lse, int blocks,
-                           std::byte* out) {
+FC_WIDE void WriteLogProbabilities(const float* row, float lse, int blocks,
+                                   std::byte* out) {
   if (lse == kNoScore) lse = 0;  // nothing was scored: the row is -infinity
   int block = 0;
   uint16_t run[kRowRun];
@@ -81,8 +91,8 @@ void WriteLogProbabilities(const float* row, float lse, int blocks,
   }
 }
 
-void MergeGroup(const float* rows, size_t stride, std::span<const float> lse,
-                float* merged) {
+FC_WIDE void MergeGroup(const float* rows, size_t stride,
+                        std::span<const float> lse, float* merged) {
   std::fill_n(merged, stride, 0.0f);
   const float share = 1.0f / static_cast<float>(lse.size());
   for (size_t g = 0; g < lse.size(); ++g) {
@@ -142,8 +152,8 @@ BestBlocks PickBest(const float* merged, int first, int end, float threshold,
   return best;
 }
 
-double ClearResident(std::span<const uint64_t> resident, size_t stride,
-                     float* merged) {
+FC_WIDE double ClearResident(std::span<const uint64_t> resident, size_t stride,
+                             float* merged) {
   for (size_t word = 0; word < resident.size(); ++word) {
     for (uint64_t bits = resident[word]; bits != 0; bits &= bits - 1) {
       const size_t block = word * 64 + std::countr_zero(bits);
