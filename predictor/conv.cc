@@ -1,13 +1,16 @@
 #include "predictor/conv.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "predictor/history.h"
 
 namespace forecache {
 
-ConvPredictor::ConvPredictor(const Shape& shape, const ConvNet& net)
-    : shape_(shape),
+ConvPredictor::ConvPredictor(const Shape& shape, const ConvNet& net,
+                             std::string name)
+    : name_(std::move(name)),
+      shape_(shape),
       scale_(net.scale),
       window_(net.window),
       rows_(shape, net.window + 1, net.unseen),

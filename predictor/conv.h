@@ -22,9 +22,10 @@ namespace forecache {
 // Threads: one thread at a time.
 class ConvPredictor : public Predictor {
  public:
-  ConvPredictor(const Shape& shape, const ConvNet& net);
+  ConvPredictor(const Shape& shape, const ConvNet& net,
+                std::string name = "conv");
 
-  std::string Name() const override { return "conv"; }
+  std::string Name() const override { return name_; }
   void Observe(int layer, int kv_head, const AttentionRow& row) override;
   void Predict(int layer, int kv_head, const ChoiceRange& range, int count,
                std::vector<BlockChoice>* choices) override;
@@ -42,6 +43,7 @@ class ConvPredictor : public Predictor {
   };
   void Grow(int blocks, Head* head);
 
+  const std::string name_;
   const Shape shape_;
   const ConvScale scale_;
   const int window_;

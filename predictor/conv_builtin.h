@@ -1,4 +1,4 @@
-// The weights that the binary carries: predictor/weights/conv.fccv.
+// The weights that the binary carries: predictor/weights/{conv,paper}.fccv.
 #ifndef FORECACHE_PREDICTOR_CONV_BUILTIN_H_
 #define FORECACHE_PREDICTOR_CONV_BUILTIN_H_
 
@@ -8,6 +8,8 @@ namespace forecache {
 
 // Threads: safe to call from any thread.
 ByteView BuiltinConvFile();
+// The paper's own shape, input and loss: see predictor/train/README.md.
+ByteView BuiltinPaperFile();
 
 }  // namespace forecache
 

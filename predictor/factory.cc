@@ -6,6 +6,7 @@
 #include "common/status.h"
 #include "predictor/adaptive.h"
 #include "predictor/conv.h"
+#include "predictor/conv_builtin.h"
 #include "predictor/conv_net.h"
 #include "predictor/ema.h"
 #include "predictor/full.h"
@@ -85,6 +86,10 @@ absl::StatusOr<std::unique_ptr<Predictor>> MakePolicy(
     FC_ASSIGN_OR_RETURN(const ConvNet net, LoadConvNet(options.conv_weights));
     return std::make_unique<ConvPredictor>(shape, net);
   }
+  if (name == "paper") {
+    FC_ASSIGN_OR_RETURN(const ConvNet net, ParseConvNet(BuiltinPaperFile()));
+    return std::make_unique<ConvPredictor>(shape, net, name);
+  }
   if (name == "h2o") return std::make_unique<H2oPredictor>(shape);
   if (name == "quest") return std::make_unique<QuestPredictor>(shape);
   if (name == "recycled") {
@@ -101,8 +106,8 @@ absl::StatusOr<std::unique_ptr<Predictor>> MakePolicy(
 }  // namespace
 
 std::vector<std::string> PredictorNames() {
-  return {"full", "stream", "last",     "ema",   "linear4",
-          "conv", "h2o",    "recycled", "quest", "tactic"};
+  return {"full",  "stream", "last",     "ema",   "linear4", "conv",
+          "paper", "h2o",    "recycled", "quest", "tactic"};
 }
 
 absl::StatusOr<std::unique_ptr<Predictor>> MakePredictor(

@@ -6,14 +6,14 @@ from torch import nn
 
 MAGIC, VERSION = 0x56434346, 1
 SCALES = {"linear": 0, "log": 1}
-UNSEEN_PREVIOUS = 1
+UNSEEN = {"zero": 0, "previous": 1}
 
 
 class ConvNet(nn.Module):
     """Rows [n, window, blocks] -> scores [n, blocks]."""
-    def __init__(self, window, channels1, channels2, scale):
+    def __init__(self, window, channels1, channels2, scale, unseen):
         super().__init__()
-        self.window, self.scale = window, scale
+        self.window, self.scale, self.unseen = window, scale, unseen
         self.conv1 = nn.Conv2d(1, channels1, 3, padding=1)
         self.conv2 = nn.Conv2d(channels1, channels2, 3, padding=1)
         self.conv3 = nn.Conv1d(channels2, 1, 1)
@@ -37,7 +37,7 @@ def crc32c(data):
 def write_file(net, path):
     header = struct.pack("<8I", MAGIC, VERSION, net.window,
                          net.conv1.out_channels, net.conv2.out_channels,
-                         SCALES[net.scale], 1, UNSEEN_PREVIOUS)
+                         SCALES[net.scale], 1, UNSEEN[net.unseen])
     body = b"".join(part.detach().to(torch.float32).numpy().astype("<f4").tobytes()
                     for layer in (net.conv1, net.conv2, net.conv3)
                     for part in (layer.weight, layer.bias))

@@ -1,9 +1,10 @@
 """Attention traces, as bench/trace_capture.cc writes them, and samples of them."""
+from __future__ import annotations
+
 import dataclasses
 import json
 
 import numpy as np
-import torch
 
 UNIT = 30720          # the code of 1 (predictor/history.h)
 SINKS, RECENT = 1, 3  # blocks that are always there
@@ -57,7 +58,8 @@ class Batch:
     mask: torch.Tensor    # [n, blocks], the candidates
 
 
-def history(trace, kind, layer, head, step, window, stride, probe, budget):
+def history(trace, kind, layer, head, step, window, stride, probe, budget,
+            unseen="previous"):
     """Codes [window, blocks] of the rows before `step`, every `stride`-th; with
     `probe` > 1 only each probe-th of them saw all blocks, the others those that
     the last whole row would have chosen."""
@@ -73,8 +75,10 @@ def history(trace, kind, layer, head, step, window, stride, probe, budget):
             if i == 0:
                 whole = rows[0].copy()
             seen = np.argpartition(whole, -budget)[-budget:]
-            # What was not seen stays as it was (RowRing::Unseen::kPrevious).
+            # What was not seen stays as it was, or is nothing (RowRing::Unseen).
             kept = rows[max(i - 1, 0)].copy()
+            if unseen == "zero":
+                kept[:] = 0
             first, end = trace.candidates(at[i])
             kept[seen], kept[:first], kept[end:] = (
                 rows[i][seen], rows[i][:first], rows[i][end:])
@@ -82,10 +86,12 @@ def history(trace, kind, layer, head, step, window, stride, probe, budget):
     return rows
 
 
-def sample(trace, window, scale, count, regime, random, spread=True):
+def sample(trace, window, scale, count, regime, random, spread=True,
+           unseen="previous"):
     """A Batch of `count` random (kind, layer, head, step)s.  `regime` is
     (stride, probe): rows one in `stride` tokens, or all blocks one in `probe`."""
     stride, probe = regime
+    import torch  # only training needs it
     kinds, layers, heads, steps, blocks = trace.codes.shape
     rows, targets, masks = [], [], []
     for _ in range(count):
@@ -93,7 +99,7 @@ def sample(trace, window, scale, count, regime, random, spread=True):
         step = int(random.integers(min(80, steps // 2), steps - stride))
         later = int(random.integers(stride)) if spread else 0
         rows.append(scaled(history(trace, kind, layer, head, step, window, stride,
-                                   probe, blocks // 16), scale))
+                                   probe, blocks // 16, unseen), scale))
         first, end = trace.candidates(step + later)
         mask = np.zeros(blocks, bool)
         mask[first:end] = True

@@ -31,16 +31,18 @@ def loss_of(net, batch, kind):
 def train(options, traces):
     torch.manual_seed(options.seed)
     random = np.random.default_rng(options.seed)
-    net = ConvNet(options.window, *options.channels, options.scale)
+    net = ConvNet(options.window, *options.channels, options.scale,
+                  options.unseen)
     adam = torch.optim.Adam(net.parameters(), lr=options.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, options.rate,
                                                    options.steps)
     start, mean = time.time(), None
     for step in range(options.steps):
         trace = traces[random.integers(len(traces))]
-        regime = TRAINED[random.integers(len(TRAINED))]
+        regime = (1, options.probe) if options.probe else TRAINED[
+            random.integers(len(TRAINED))]
         batch = sample(trace, options.window, options.scale, options.batch,
-                       regime, random)
+                       regime, random, unseen=options.unseen)
         loss = loss_of(net, batch, options.loss)
         adam.zero_grad()
         loss.backward()
@@ -117,6 +119,10 @@ def main():
     add("--window", type=int, default=16)
     add("--channels", type=int, nargs=2, default=(8, 16))
     add("--scale", choices=("linear", "log"), default="log")
+    add("--unseen", choices=("previous", "zero"), default="previous",
+        help="what a row says of blocks that were not attended")
+    add("--probe", type=int, default=0,
+        help="rows see all blocks every so many tokens; 0: a mixture")
     add("--loss", choices=("mse", "mass"), default="mass")
     add("--steps", type=int, default=1500)
     add("--batch", type=int, default=16)
@@ -129,7 +135,8 @@ def main():
     traces = [read_trace(path) for path in options.traces]
     fit_linear4(traces, options)
     if options.load:
-        net = ConvNet(options.window, *options.channels, options.scale).eval()
+        net = ConvNet(options.window, *options.channels, options.scale,
+                      options.unseen).eval()
         net.load_state_dict(torch.load(options.load, weights_only=True))
     else:
         net = train(options, traces)

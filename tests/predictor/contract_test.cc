@@ -67,8 +67,9 @@ size_t BlockBytes(const std::string& name) {
   if (name == "h2o") return sizeof(float);
   if (name == "linear4") return 4 * sizeof(uint16_t);
   if (name == "quest") return (2 * kHeadDim + 1) * sizeof(uint16_t);
-  if (name == "conv") {
-    return (LoadConvNet("")->window + 2) * sizeof(uint16_t) + sizeof(double);
+  if (name == "conv" || name == "paper") {
+    const int window = name == "conv" ? LoadConvNet("")->window : 64;
+    return (window + 2) * sizeof(uint16_t) + sizeof(double);
   }
   return sizeof(uint16_t);
 }
@@ -306,7 +307,7 @@ TEST(MakePredictorTest, NamesTheFieldAndWhatItMayBe) {
   bad.name = "magic";
   EXPECT_EQ(Refusal(bad),
             "PredictorOptions::name is \"magic\", but may be full, stream, "
-            "last, ema, linear4, conv, h2o, recycled, quest, tactic");
+            "last, ema, linear4, conv, paper, h2o, recycled, quest, tactic");
   bad = good;
   bad.shape.layers = 0;
   EXPECT_THAT(Refusal(bad), HasSubstr("shape.layers is 0, but may be 1 to"));
