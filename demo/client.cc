@@ -10,7 +10,7 @@
 namespace forecache::demo {
 namespace {
 
-constexpr std::chrono::seconds kAnswerTimeout{300};
+constexpr std::chrono::seconds kAnswerTimeout{900};
 
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),

@@ -44,6 +44,7 @@ class AdaptivePredictor : public Predictor {
   void Predict(int layer, int kv_head, const ChoiceRange& range, int count,
                std::vector<BlockChoice>* choices) override;
   bool WantsProbe(int layer) const override;
+  bool WantsAttended() const override { return true; }
   bool WantsProbeOfHead(int layer, int kv_head) const override;
   bool WantsQueries() const override { return true; }
   void ObserveQuery(int layer, int kv_head,

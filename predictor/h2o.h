@@ -25,6 +25,7 @@ class H2oPredictor : public Predictor {
   void Predict(int layer, int kv_head, const ChoiceRange& range, int count,
                std::vector<BlockChoice>* choices) override;
   bool WantsProbe(int layer) const override;
+  bool WantsAttended() const override { return true; }
   size_t HistoryBytes() const override { return bytes_; }
 
  private:

@@ -84,6 +84,10 @@ class Predictor {
     return WantsProbe(layer);
   }
 
+  // Whether rows of what was attended only are of use to it, besides those of
+  // probes.  The same for its whole life.
+  virtual bool WantsAttended() const { return false; }
+
   // The present token's query [group][head_dim], after RoPE and before the
   // token's row.  Ignored, unless WantsQueries().
   virtual bool WantsQueries() const { return false; }

@@ -1,6 +1,7 @@
 // The part of the Prefetcher that corrects within a token.
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "common/limits.h"
@@ -9,9 +10,25 @@
 #include "worker/prefetcher.h"
 
 namespace forecache {
+namespace {
+
+// The sum of a row of [group][blocks] probabilities, a query head on average.
+double SumRow(std::span<const float> row, int group) {
+  return std::accumulate(row.begin(), row.end(), 0.0) / group;
+}
+
+}  // namespace
 
 int Prefetcher::CorrectedBlocks() const {
   return options_.no_prefetch ? 0 : options_.budget.corrected;
+}
+
+int Prefetcher::CorrectedOf(int layer, int kv_head) const {
+  const Budget& budget = options_.budget;
+  if (budget.lends) return CorrectedBlocks();
+  const int chosen =
+      budget.BlocksOf(IndexOf(layer, kv_head)) - budget.Floor();
+  return std::clamp(chosen, 0, CorrectedBlocks());
 }
 
 void Prefetcher::Correct(int layer, int position,
@@ -21,13 +38,15 @@ void Prefetcher::Correct(int layer, int position,
   {
     absl::MutexLock lock(&gate.mutex);
     gate.correcting = true;
+    gate.missed = 1;  // until it tells
   }
   data_plane_->Post([this, alive = alive_, advanced] {
-    if (*alive) StartCorrection(*advanced);
+    if (*alive) StartCorrection(advanced);
   });
 }
 
-void Prefetcher::StartCorrection(const Advanced& advanced) {
+void Prefetcher::StartCorrection(std::shared_ptr<const Advanced> correction) {
+  const Advanced& advanced = *correction;
   const int layer = advanced.layer;
   Gate& gate = *gates_[layer];
   {
@@ -36,6 +55,7 @@ void Prefetcher::StartCorrection(const Advanced& advanced) {
     absl::MutexLock lock(&gate.mutex);
     if (!gate.Chosen() || advanced.local.first_block == 0) {
       gate.correcting = false;
+      if (advanced.local.first_block == 0) gate.missed = 0;
       return;
     }
   }
@@ -53,10 +73,12 @@ void Prefetcher::StartCorrection(const Advanced& advanced) {
                                .first = std::min(budget.sinks, end),
                                .end = end,
                                .threshold = budget.correction_floor,
+                               .wants_scores = options_.shared_scan,
                                .resident = residency_,
                                .slot_count = slot_counts_,
                                .slots = offered_};
   const size_t ticket = under_way_.Begin();
+  correcting_[layer] = std::move(correction);
   const absl::StatusOr<uint64_t> sent = data_plane_->client()->Correct(
       session_, request, &correction_sink_,
       [this, alive = alive_, layer, ticket](const absl::Status& end) {
@@ -81,7 +103,7 @@ absl::Status Prefetcher::OfferSlots(const Advanced& advanced) {
   const int stored = advanced.local.first_block;
   const size_t words = wire::ResidentWords(stored);
   residency_.assign(kv_heads * words, 0);
-  slot_counts_.assign(kv_heads, CorrectedBlocks());
+  slot_counts_.assign(kv_heads, 0);
   offered_.clear();
   for (int head = 0; head < kv_heads; ++head) {
     cache_->HeldBlocks(layer, head, &resident_);
@@ -89,16 +111,22 @@ absl::Status Prefetcher::OfferSlots(const Advanced& advanced) {
       if (block >= stored) continue;
       residency_[head * words + block / 64] |= uint64_t{1} << (block % 64);
     }
-    FC_RETURN_IF_ERROR(
-        cache_->Offer(layer, head, CorrectedBlocks(), &offered_));
+    const size_t before = offered_.size();
+    const absl::Status offered =
+        cache_->Offer(layer, head, CorrectedOf(layer, head), &offered_);
+    slot_counts_[head] = static_cast<uint32_t>(offered_.size() - before);
+    // What goes round may be away: where layers do not wait for each other.
+    if (!offered.ok() && !options_.budget.lends) return offered;
   }
   return absl::OkStatus();
 }
 
 void Prefetcher::TakeBackOffered(int layer) {
-  for (size_t i = 0; i < offered_.size(); ++i) {
-    const int head = static_cast<int>(i) / CorrectedBlocks();
-    cache_->TakeBack(layer, head, offered_[i]);
+  size_t next = 0;
+  for (size_t head = 0; head < slot_counts_.size(); ++head) {
+    for (uint32_t i = 0; i < slot_counts_[head]; ++i) {
+      cache_->TakeBack(layer, static_cast<int>(head), offered_[next++]);
+    }
   }
 }
 
@@ -128,7 +156,40 @@ void Prefetcher::CorrectionSink::OnSlotReturned(int layer, int kv_head,
 }
 
 void Prefetcher::CorrectionSink::OnCorrected(const CorrectResult& result) {
-  if (*owner_->alive_) owner_->CountProbe(result.blocks);
+  if (*owner_->alive_) owner_->OnCorrected(result);
+}
+
+void Prefetcher::OnCorrected(const CorrectResult& result) {
+  CountProbe(result.blocks);
+  if (!options_.shared_scan || result.log_probability.empty()) return;
+  const LocalScores& local = correcting_[result.layer]->local;
+  const ProbeResult rows{.layer = result.layer,
+                         .blocks = result.blocks,
+                         .lse = result.lse,
+                         .log_probability = result.log_probability};
+  const KvGeometry& geometry = session_.geometry;
+  double missed = 0;  // share of the mass, a KV head on average
+  for (int head = 0; head < geometry.kv_heads; ++head) {
+    ObserveRow(local, &rows, result.layer, head);
+    // Rows and replies have each block's largest probability.  A block's mass
+    // is taken to be as many times that as it is for all blocks together.
+    const double all = SumRow(row_, geometry.group);
+    if (!(all > 0)) continue;
+    const double of_head = result.heads[head].missing_mass / all;
+    AddMissedMass(of_head);
+    missed += of_head / geometry.kv_heads;
+  }
+  observed_[result.layer] = true;
+  Gate& gate = *gates_[result.layer];
+  absl::MutexLock lock(&gate.mutex);
+  gate.missed = missed;
+}
+
+bool Prefetcher::IsUnsure(int layer) const {
+  if (options_.auto_missed == 0) return false;
+  const Gate& gate = *gates_[layer];
+  absl::MutexLock lock(&gate.mutex);
+  return gate.missed > options_.auto_missed;
 }
 
 }  // namespace forecache

@@ -198,6 +198,12 @@ void Generator::Summarise(Answer* answer, v1::Summary* summary) {
   summary->set_blocks_put(wire.blocks_put - before.blocks_put);
   summary->set_probe_key_bytes(blocks.probe_key_bytes);
   summary->set_predict_seconds(double(blocks.predict_time) / kSecond);
+  if (blocks.mass_known > 0) {
+    summary->set_missed_mass(blocks.mass_missed / double(blocks.mass_known));
+    summary->set_missed_mass_worst(blocks.mass_missed_worst);
+  }
+  summary->set_exact_layers(session.exact_layers());
+  summary->set_exact_tokens(session.exact_tokens());
   summary->set_nll_sum(answer->nll_sum);
   summary->set_nll_tokens(answer->decoded);
   summary->set_transport(parts_.data_plane->transport_name());

@@ -32,9 +32,14 @@ Prefetcher::Prefetcher(const SessionHandle& session,
       hindsight_(predictor_->Name() == "last"
                      ? nullptr
                      : MakeHindsight(session.geometry)),
+      wants_attended_(!options.shared_scan &&
+                      (options.probe_every > 1 ||
+                       predictor_->WantsAttended())),
       cache_(cache),
       data_plane_(data_plane),
-      fault_(fault) {
+      fault_(fault),
+      correcting_(session.geometry.layers),
+      observed_(session.geometry.layers) {
   for (int layer = 0; layer < session.geometry.layers; ++layer) {
     gates_.push_back(std::make_unique<Gate>());
   }
@@ -61,9 +66,11 @@ std::shared_ptr<Prefetcher::Advanced> Prefetcher::MakeAdvanced(
 
 void Prefetcher::Advance(int layer, int position,
                          std::span<const float> query, LocalScores local,
-                         AttendedScores attended) {
+                         AttendedScores attended,
+                         std::span<const float> key) {
   auto advanced = MakeAdvanced(layer, position, query, std::move(local));
   advanced->attended = std::move(attended);
+  advanced->key.assign(key.begin(), key.end());
   Gate& gate = *gates_[layer];
   {
     absl::MutexLock lock(&gate.mutex);
@@ -77,10 +84,32 @@ void Prefetcher::Advance(int layer, int position,
 }
 
 bool Prefetcher::WantsProbe(const Advanced& advanced) const {
+  if (!predictor_->WantsProbe(advanced.layer)) return false;
   // The first row, the prompt's last, is always whole.
-  return predictor_->WantsProbe(advanced.layer) &&
-         (advanced.attended.heads.empty() ||
-          (advanced.round - 1) % options_.probe_every == 0);
+  if (advanced.round == 1) return true;
+  // What the store does not have, no correction scans.
+  if (options_.shared_scan) return advanced.local.first_block == 0;
+  return (advanced.round - 1) % options_.probe_every == 0;
+}
+
+// What a predictor may know of a token without any row.
+void Prefetcher::ObserveToken(const Advanced& advanced) {
+  const KvGeometry& geometry = session_.geometry;
+  for (int head = 0; head < geometry.kv_heads; ++head) {
+    if (!advanced.key.empty()) {
+      predictor_->ObserveKeys(
+          advanced.layer, head, advanced.position / kBlockTokens,
+          std::span(advanced.key)
+              .subspan(size_t{1} * head * geometry.head_dim,
+                       geometry.head_dim));
+    }
+    if (predictor_->WantsQueries()) {
+      const size_t size = size_t{1} * geometry.group * geometry.head_dim;
+      predictor_->ObserveQuery(
+          advanced.layer, head,
+          std::span(advanced.query).subspan(head * size, size));
+    }
+  }
 }
 
 void Prefetcher::CountProbe(int blocks) {
@@ -91,6 +120,7 @@ void Prefetcher::CountProbe(int blocks) {
 void Prefetcher::StartProbe(std::shared_ptr<Advanced> advanced) {
   const int layer = advanced->layer;
   const int stored = advanced->local.first_block;
+  ObserveToken(*advanced);
   if (!WantsProbe(*advanced) || stored == 0) {
     OnProbe(*advanced, nullptr);
     return;
@@ -132,24 +162,18 @@ void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
       (advanced.local.first_block == 0 && WantsProbe(advanced));
   std::vector<wire::FetchEntry> missing;
   Clock* const clock = Clock::Real();
-  Nanos predicting = 0;
   for (int head = 0; head < geometry.kv_heads; ++head) {
     if (complete) {
-      BuildRow(advanced, probe, head);
-      const AttentionRow row{
-          .probabilities = row_,
-          .blocks = advanced.local.first_block + advanced.local.blocks};
-      const Nanos started = clock->Now();
-      predictor_->Observe(advanced.layer, head, row);
-      predicting += clock->Now() - started;
-      CountMissed(advanced, head, row);
+      ObserveRow(advanced.local, probe, advanced.layer, head);
     } else if (!advanced.attended.heads.empty()) {
       ObserveAttended(advanced, head);
     }
+    if (complete || observed_[advanced.layer]) CountMissed(advanced, head);
+    if (probe != nullptr) CountMissedMass(advanced, *probe, head);
     if (!may_choose) continue;
     const Nanos started = clock->Now();
     ChooseBlocks(advanced, head);
-    predicting += clock->Now() - started;
+    predict_time_ += clock->Now() - started;
     const absl::Status status =
         cache_->Retarget(advanced.layer, head, wanted_, &missing);
     if (!status.ok()) {
@@ -157,7 +181,7 @@ void Prefetcher::OnProbe(const Advanced& advanced, const ProbeResult* probe) {
       return;
     }
   }
-  predict_time_ += predicting;
+  observed_[advanced.layer] = false;
   history_bytes_ = predictor_->HistoryBytes() +
                    (hindsight_ == nullptr ? 0 : hindsight_->HistoryBytes());
   if (may_choose) StartFetch(advanced.layer, std::move(missing));
@@ -171,9 +195,10 @@ void Prefetcher::ChooseBlocks(const Advanced& advanced, int kv_head) {
   const int unstored = advanced.local.first_block;
   const int window = std::max(std::min(now - budget.recent, unstored), 0);
   const int sinks = std::min(budget.sinks, window);
-  const int count = std::max(budget.blocks - sinks - (now - window) - 1 -
-                                 CorrectedBlocks(),
-                             0);
+  const int taken = sinks + (now - window) + 1 +
+                    (budget.lends ? 0 : CorrectedOf(advanced.layer, kv_head));
+  const int count = std::max(
+      budget.BlocksOf(IndexOf(advanced.layer, kv_head)) - taken, 0);
   predictor_->Predict(advanced.layer, kv_head, {sinks, window}, count,
                       &choices_);
   wanted_.clear();
@@ -337,6 +362,9 @@ PrefetchCounters Prefetcher::counters() const {
           .corrected = corrected_,
           .corrections_late = corrections_late_,
           .probe_key_bytes = probe_key_bytes_,
+          .mass_known = mass_known_,
+          .mass_missed = mass_missed_,
+          .mass_missed_worst = mass_missed_worst_,
           .predict_time = predict_time_};
 }
 

@@ -28,6 +28,7 @@
 #include "common/clock.h"
 #include "kvstore/client/data_client.h"
 #include "predictor/predictor.h"
+#include "worker/budget.h"
 #include "worker/data_plane_thread.h"
 #include "worker/requests_under_way.h"
 #include "worker/resident_cache.h"
@@ -37,26 +38,19 @@ namespace forecache {
 
 enum class LatePolicy { kWait, kSkip, kStrict };
 
-// How many blocks, and which are always there.
-struct Budget {
-  int blocks = 0;  // of each (layer, KV head), sinks and recent included
-  int sinks = 1;
-  int recent = 3;  // blocks before the one being filled
-  // Of the chosen blocks, those that a correction chooses, some layers ahead,
-  // with an estimate of the very token's query; the others are chosen one
-  // token ahead.
-  int corrected = 0;
-  // The least probability that is worth a correction: the mean over a KV
-  // head's query heads of each one's largest in the block.
-  float correction_floor = 0;
-};
-
 struct PrefetchOptions {
   Budget budget;
   LatePolicy late_policy = LatePolicy::kWait;
   Nanos late_deadline = 0;
   bool no_prefetch = false;  // ask only when attention needs it
   int probe_every = 1;       // tokens; between, only what was attended is seen
+  // What corrections scan is also what the predictor learns from, and there
+  // are no other probes: one scan a layer and token.
+  bool shared_scan = false;
+  // Above 0: a layer is unsure of a token when its correction told that more
+  // than this share of attention's mass, a KV head on average, stays missing,
+  // or told nothing.
+  float auto_missed = 0;
   // Corrections use each token's own query, in every layer: for evaluation.
   bool oracle = false;
 };
@@ -70,6 +64,11 @@ struct PrefetchCounters {
   uint64_t corrected = 0;         // fetched by corrections
   uint64_t corrections_late = 0;  // corrections that attention waited for
   uint64_t probe_key_bytes = 0;   // of 16-bit keys that probes covered
+  // Of attention's mass, what was not resident, over (layer, KV head, token)s
+  // that a scan told of.
+  uint64_t mass_known = 0;
+  double mass_missed = 0;         // summed
+  double mass_missed_worst = 0;   // the largest
   Nanos predict_time = 0;         // spent by the predictor
 };
 
@@ -88,8 +87,9 @@ struct AttendedScores {
     std::vector<int32_t> blocks;   // ascending
     std::vector<float> block_max;  // [group][blocks], logits
   };
-  std::vector<Head> heads;  // [kv_heads]; none: a probe tells more
-  std::vector<float> lse;   // [kv_heads][group], of all that was attended
+  std::vector<Head> heads;  // [kv_heads]; empty unless WantsAttended
+  std::vector<float> lse;   // [kv_heads][group], of the resident blocks
+  std::vector<float> lse_with_tail;
 };
 
 // Threads: AwaitLayer and Advance on the decode thread; all else inside on the
@@ -106,10 +106,19 @@ class Prefetcher : public BlockSink {
 
   // The layer's turn passes to the data plane: `position` was just computed
   // with `query` [kv_heads][group][head_dim]; the next token is position + 1.
+  // `key` [kv_heads][head_dim] is the token's, if WantsKeys.
   void Advance(int layer, int position, std::span<const float> query,
-               LocalScores local, AttendedScores attended = {});
-  // Whether Advance has a use for AttendedScores.
-  bool WantsAttended() const { return options_.probe_every > 1; }
+               LocalScores local, AttendedScores attended = {},
+               std::span<const float> key = {});
+  // Whether Advance has a use for AttendedScores::heads.
+  bool WantsAttended() const { return wants_attended_; }
+  // Whether the predictor wants keys: those of the prompt by ObservePromptKeys,
+  // before the first Advance.
+  bool WantsKeys() const { return predictor_->WantsKeys(); }
+  void ObservePromptKeys(int layer, int kv_head, int block,
+                         std::span<const float> keys) {
+    predictor_->ObserveKeys(layer, kv_head, block, keys);
+  }
 
   // A few layers before `layer` is reached: fetches the best blocks for an
   // estimate of its query at `position` that are not resident, at once.
@@ -126,6 +135,10 @@ class Prefetcher : public BlockSink {
   // Waits until the layer is ready for attention, as the late policy says,
   // and gives it to the decode thread.
   absl::Status AwaitLayer(int layer);
+
+  // Whether what is resident may not do: see PrefetchOptions::auto_missed.
+  // Between AwaitLayer and Advance.
+  bool IsUnsure(int layer) const;
 
   PrefetchCounters counters() const;
   size_t history_bytes() const { return history_bytes_.load(); }
@@ -144,6 +157,7 @@ class Prefetcher : public BlockSink {
     Turn turn ABSL_GUARDED_BY(mutex) = Turn::kReady;
     uint64_t round ABSL_GUARDED_BY(mutex) = 0;  // counts Advance calls
     bool correcting ABSL_GUARDED_BY(mutex) = false;  // one is under way
+    double missed ABSL_GUARDED_BY(mutex) = 0;  // as the correction told
     int requested ABSL_GUARDED_BY(mutex) = 0;
     int arrived ABSL_GUARDED_BY(mutex) = 0;
     int failed ABSL_GUARDED_BY(mutex) = 0;
@@ -165,6 +179,7 @@ class Prefetcher : public BlockSink {
     std::vector<float> query;
     LocalScores local;
     AttendedScores attended;
+    std::vector<float> key;
   };
   static std::shared_ptr<Advanced> MakeAdvanced(int layer, int position,
                                                 std::span<const float> query,
@@ -185,21 +200,32 @@ class Prefetcher : public BlockSink {
   };
 
   // All on the data-plane thread.
-  void StartCorrection(const Advanced& advanced);
+  void StartCorrection(std::shared_ptr<const Advanced> advanced);
   absl::Status OfferSlots(const Advanced& advanced);
   void TakeBackOffered(int layer);
   void EndCorrection(int layer);
+  void OnCorrected(const CorrectResult& result);
+  size_t IndexOf(int layer, int kv_head) const {
+    return size_t{1} * layer * session_.geometry.kv_heads + kv_head;
+  }
+  // Places that a correction of the head may fill.
+  int CorrectedOf(int layer, int kv_head) const;
   bool BlockFailed(int layer, const wire::FetchEntry& entry,
                    const absl::Status& why);
   void StartProbe(std::shared_ptr<Advanced> advanced);
   void CountProbe(int blocks);
+  void ObserveToken(const Advanced& advanced);
   void OnProbe(const Advanced& advanced, const ProbeResult* probe);
-  void BuildRow(const Advanced& advanced, const ProbeResult* probe,
+  void BuildRow(const LocalScores& local, const ProbeResult* probe,
                 int kv_head);
+  void ObserveRow(const LocalScores& local, const ProbeResult* probe,
+                  int layer, int kv_head);
   void ObserveAttended(const Advanced& advanced, int kv_head);
   bool WantsProbe(const Advanced& advanced) const;
-  void CountMissed(const Advanced& advanced, int kv_head,
-                   const AttentionRow& row);
+  void CountMissed(const Advanced& advanced, int kv_head);
+  void CountMissedMass(const Advanced& advanced, const ProbeResult& probe,
+                       int kv_head);
+  void AddMissedMass(double missed);
   // The blocks that the token after `advanced` shall find, into wanted_.
   void ChooseBlocks(const Advanced& advanced, int kv_head);
   void StartFetch(int layer, std::vector<wire::FetchEntry> missing);
@@ -216,6 +242,7 @@ class Prefetcher : public BlockSink {
   // What this token's own query would have chosen: for counting only.  Null
   // when the predictor itself says so.
   const std::unique_ptr<Predictor> hindsight_;
+  const bool wants_attended_;
   ResidentCache* const cache_;
   DataPlaneThread* const data_plane_;
   SessionFault* const fault_;
@@ -224,9 +251,15 @@ class Prefetcher : public BlockSink {
   std::atomic<uint64_t> predicted_{0}, in_time_{0}, late_{0}, missed_{0},
       refused_{0}, corrected_{0}, corrections_late_{0}, probe_key_bytes_{0};
   std::atomic<Nanos> predict_time_{0};
+  std::atomic<uint64_t> mass_known_{0};
+  std::atomic<double> mass_missed_{0}, mass_missed_worst_{0};
   CorrectionSink correction_sink_{this};
   // False once the session has ended: late answers find nobody.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  // Of the correction of each layer that is under way or was last; and whether
+  // its scores were observed since the layer's last choice.
+  std::vector<std::shared_ptr<const Advanced>> correcting_;
+  std::vector<bool> observed_;
   // Scratch of the data-plane thread.
   std::vector<float> row_;
   std::vector<BlockChoice> choices_;

@@ -43,6 +43,25 @@ absl::Status CheckLengths(const WorkerParts& parts,
   return absl::OkStatus();
 }
 
+// Adds attention over other keys, `from` with `from_lse`, to `out` [heads]
+// [head_dim] with `lse` [heads].  A log-sum-exp of -infinity stands for none.
+void MergeAttention(std::span<const float> from,
+                    std::span<const float> from_lse, int head_dim,
+                    std::span<float> out, std::span<float> lse) {
+  for (size_t head = 0; head < lse.size(); ++head) {
+    if (std::isinf(from_lse[head])) continue;
+    const float most = std::max(lse[head], from_lse[head]);
+    const float old_part = std::exp(lse[head] - most);
+    const float new_part = std::exp(from_lse[head] - most);
+    const float sum = old_part + new_part;
+    for (int c = 0; c < head_dim; ++c) {
+      float& x = out[head * head_dim + c];
+      x = (x * old_part + from[head * head_dim + c] * new_part) / sum;
+    }
+    lse[head] = most + std::log(sum);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Open(
@@ -55,13 +74,24 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(
       std::unique_ptr<Predictor> predictor,
       MakePredictor(
           {.name = options.predictor,
-           .shape = {geometry.layers, geometry.kv_heads, geometry.group},
-           .ema_alpha = options.ema_alpha}));
+           .shape = {geometry.layers, geometry.kv_heads, geometry.group,
+                     geometry.head_dim},
+           .ema_alpha = options.ema_alpha,
+           .adaptive = options.probe_share > 0,
+           .adaptive_share = options.probe_share > 0 ? options.probe_share
+                                                     : 1.0f}));
+  SessionOptions spread = options;
+  const BudgetProfile& profile = BuiltinBudgetProfile();
+  const bool fits = options.profiled_budget &&
+                    profile.layers == geometry.layers &&
+                    profile.kv_heads == geometry.kv_heads;
+  SpreadBudget(geometry, BlocksOf(static_cast<int>(prompt.size())),
+               fits ? &profile : nullptr, &spread.prefetch.budget);
   FC_ASSIGN_OR_RETURN(const OpenedSession opened,
                       parts.control->OpenSession(parts.fingerprint, prompt,
                                                  options.request_id));
   return std::unique_ptr<Session>(new Session(
-      parts, options, std::move(prompt), opened, std::move(predictor)));
+      parts, spread, std::move(prompt), opened, std::move(predictor)));
 }
 
 Session::Session(const WorkerParts& parts, const SessionOptions& options,
@@ -97,112 +127,6 @@ Session::~Session() {
   }
 }
 
-absl::StatusOr<std::span<const float>> Session::Prefill(
-    const Progress& progress) {
-  std::span<const float> logits;
-  int position = opened_.cached_tokens;
-  progress(position, prompt_tokens_, position);
-  while (position < prompt_tokens_) {
-    const int n = std::min(kPrefillChunkTokens, prompt_tokens_ - position);
-    FC_ASSIGN_OR_RETURN(logits, PrefillChunk(position, n));
-    position += n;
-    const int whole = position / kBlockTokens;
-    for (int layer = 0; layer < parts_.geometry().layers; ++layer) {
-      FC_RETURN_IF_ERROR(write_behind_.Await(layer, whole));
-    }
-    FC_RETURN_IF_ERROR(SealReady());
-    progress(position, prompt_tokens_, opened_.cached_tokens);
-  }
-  stream_.reset();  // the staging buffer is free again
-  FC_RETURN_IF_ERROR(LoadFirstBlocks());
-  return logits;
-}
-
-absl::StatusOr<std::span<const float>> Session::PrefillChunk(int position,
-                                                             int n) {
-  const int layers = parts_.geometry().layers;
-  const int before = position / kBlockTokens;
-  const bool is_last = position + n == prompt_tokens_;
-  stream_->Start(0, before);
-  const std::span<const int32_t> chunk(tokens_.data() + position, n);
-  FC_ASSIGN_OR_RETURN(LayerQkv qkv, parts_.model->Begin(chunk, position));
-  for (int layer = 0;; ++layer) {
-    if (layer + 1 < layers) stream_->Start(layer + 1, before);
-    FC_RETURN_IF_ERROR(stream_->Await(layer));
-    FC_ASSIGN_OR_RETURN(std::span<const float> attention,
-                        AttendChunk(layer, position, n, qkv));
-    if (layer + 1 == layers) {
-      return parts_.model->Finish(
-          attention, is_last ? LogitRows::kLast : LogitRows::kNone);
-    }
-    FC_ASSIGN_OR_RETURN(qkv, parts_.model->Next(attention));
-  }
-}
-
-absl::StatusOr<std::span<const float>> Session::AttendChunk(
-    int layer, int position, int n, const LayerQkv& qkv) {
-  const KvGeometry& geometry = parts_.geometry();
-  const size_t row = lse_.size() * geometry.head_dim;
-  stream_->Write(layer, position, n, qkv.k.data(), qkv.v.data());
-  attention_.resize(n * row);
-  const ChunkAttention args{
-      .memory = parts_.staging->memory(),
-      .kv_heads = geometry.kv_heads,
-      .group = geometry.group,
-      .queries = n,
-      .first_position = position,
-      .q = qkv.q.data(),
-      .scale = scale_,
-      .tables = stream_->Tables(layer, position + n).data(),
-      .out = attention_.data()};
-  parts_.crew->Run([&](int part, int parts) {
-    ChunkAttentionCpu(args, part, parts);
-  });
-
-  const int first = position / kBlockTokens;
-  const int whole = (position + n) / kBlockTokens;
-  if (whole > first) {
-    std::vector<int32_t> slots;
-    for (int head = 0; head < geometry.kv_heads; ++head) {
-      for (int block = first; block < whole; ++block) {
-        slots.push_back(stream_->Slot(layer, head, block));
-      }
-    }
-    write_behind_.Put(layer, first, whole - first, parts_.staging,
-                      std::move(slots));
-  }
-  if (position + n == prompt_tokens_) {
-    if (tail_ != nullptr) {
-      tail_->Take(layer, prompt_tokens_, *parts_.staging,
-                  stream_->Tables(layer, position + n));
-    }
-    std::copy_n(qkv.q.data() + (n - 1) * row, row,
-                last_queries_.data() + layer * row);
-    const int rest = (position + n) % kBlockTokens;
-    if (rest > 0) {
-      std::vector<int32_t> slots;
-      for (int head = 0; head < geometry.kv_heads; ++head) {
-        slots.push_back(stream_->Slot(layer, head, whole));
-      }
-      FC_RETURN_IF_ERROR(cache_.AdoptOpenBlock(layer, whole, rest,
-                                               *parts_.staging, slots));
-    }
-  }
-  return std::span<const float>(attention_);
-}
-
-absl::Status Session::LoadFirstBlocks() {
-  const size_t row = lse_.size() * parts_.geometry().head_dim;
-  for (int layer = 0; layer < parts_.geometry().layers; ++layer) {
-    const float* query = last_queries_.data() + layer * row;
-    cache_.BuildTables(layer, &tables_);
-    prefetcher_->Advance(layer, prompt_tokens_ - 1, {query, row},
-                         ScoreLocal(tables_, layer, prompt_tokens_ - 1,
-                                    query));
-  }
-  return prefetcher_->AwaitFirstBlocks();
-}
-
 absl::StatusOr<std::span<const float>> Session::Decode(int32_t token) {
   const int layers = parts_.geometry().layers;
   const int position = context_tokens();
@@ -213,6 +137,7 @@ absl::StatusOr<std::span<const float>> Session::Decode(int32_t token) {
     parts_.control->Extend(opened_.handle, tokens_);
   }
   std::span<const float> logits;
+  const uint64_t exact_before = exact_layers_;
   for (int layer = 0;; ++layer) {
     FC_ASSIGN_OR_RETURN(std::span<const float> attention,
                         AttendToken(layer, position, qkv));
@@ -223,26 +148,51 @@ absl::StatusOr<std::span<const float>> Session::Decode(int32_t token) {
     }
     FC_ASSIGN_OR_RETURN(qkv, parts_.model->Next(attention));
   }
+  if (exact_layers_ > exact_before) ++exact_tokens_;
   FC_RETURN_IF_ERROR(SealReady());
   return logits;
 }
 
 absl::StatusOr<std::span<const float>> Session::AttendToken(
     int layer, int position, const LayerQkv& qkv) {
-  const KvGeometry& geometry = parts_.geometry();
   CorrectAhead(layer, position, qkv);
   FC_RETURN_IF_ERROR(AwaitWriteBehind(layer, position));
   FC_RETURN_IF_ERROR(prefetcher_->AwaitLayer(layer));
   FC_RETURN_IF_ERROR(
       cache_.Append(layer, position, qkv.k.data(), qkv.v.data()));
   cache_.BuildTables(layer, &tables_);
+  AttendedScores attended = AttendResident(qkv);
+  LocalScores local =
+      ScoreLocal(tables_, layer, position, qkv.q.data());
+  if (prefetcher_->IsUnsure(layer)) {
+    FC_RETURN_IF_ERROR(AttendStored(layer, qkv, local));
+  } else if (tail_ != nullptr) {
+    tail_->Add(layer, qkv.q.data(), scale_, tables_, attention_, lse_);
+  }
+  if (!attended.heads.empty()) attended.lse_with_tail = lse_;
+  if (position % kBlockTokens == kBlockTokens - 1) {
+    write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
+                      cache_.CloseOpenBlock(layer));
+  }
+  prefetcher_->Advance(layer, position, qkv.q, std::move(local),
+                       std::move(attended),
+                       prefetcher_->WantsKeys() ? qkv.k
+                                                : std::span<const float>());
+  return std::span<const float>(attention_);
+}
+
+// Attention over the blocks of tables_, into attention_ and lse_.
+AttendedScores Session::AttendResident(const LayerQkv& qkv) {
+  const KvGeometry& geometry = parts_.geometry();
   attention_.resize(lse_.size() * geometry.head_dim);
+  AttendedScores attended;
   std::vector<float*> page_max;
   if (prefetcher_->WantsAttended()) {
-    page_max_.resize(geometry.kv_heads);
     for (int head = 0; head < geometry.kv_heads; ++head) {
-      page_max_[head].resize(geometry.group * tables_.blocks[head].size());
-      page_max.push_back(page_max_[head].data());
+      const std::vector<int32_t>& blocks = tables_.blocks[head];
+      attended.heads.push_back(
+          {blocks, std::vector<float>(geometry.group * blocks.size())});
+      page_max.push_back(attended.heads.back().block_max.data());
     }
   }
   DecodeAttentionCpu({.memory = parts_.arena->memory(),
@@ -255,28 +205,31 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
                       .lse = lse_.data(),
                       .page_max = page_max.empty() ? nullptr
                                                    : page_max.data()});
-  if (tail_ != nullptr) {
-    tail_->Add(layer, qkv.q.data(), scale_, tables_, attention_, lse_);
-  }
-  LocalScores local =
-      ScoreLocal(tables_, layer, position, qkv.q.data());
-  if (position % kBlockTokens == kBlockTokens - 1) {
-    write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
-                      cache_.CloseOpenBlock(layer));
-  }
-  prefetcher_->Advance(layer, position, qkv.q, std::move(local),
-                       TakeAttended());
-  return std::span<const float>(attention_);
-}
-
-AttendedScores Session::TakeAttended() {
-  AttendedScores attended;
-  if (!prefetcher_->WantsAttended()) return attended;
-  for (size_t head = 0; head < page_max_.size(); ++head) {
-    attended.heads.push_back({tables_.blocks[head], page_max_[head]});
-  }
   attended.lse = lse_;
   return attended;
+}
+
+// Instead of attention over what is resident, over everything: what the store
+// has, through the staging buffer, and what is local, as ScoreLocal attended.
+absl::Status Session::AttendStored(int layer, const LayerQkv& qkv,
+                                   const LocalScores& local) {
+  const KvGeometry& geometry = parts_.geometry();
+  const int stored = local.first_block;
+  stream_->Start(layer, stored);
+  FC_RETURN_IF_ERROR(stream_->Await(layer));
+  DecodeAttentionCpu(
+      {.memory = parts_.staging->memory(),
+       .kv_heads = geometry.kv_heads,
+       .group = geometry.group,
+       .q = qkv.q.data(),
+       .scale = scale_,
+       .tables = stream_->Tables(layer, stored * kBlockTokens).data(),
+       .out = attention_.data(),
+       .lse = lse_.data()});
+  MergeAttention(local_attention_, local.lse, geometry.head_dim, attention_,
+                 lse_);
+  ++exact_layers_;
+  return absl::OkStatus();
 }
 
 void Session::CorrectAhead(int layer, int position, const LayerQkv& qkv) {
@@ -332,14 +285,14 @@ LocalScores Session::ScoreLocal(const LayerTables& resident, int layer,
     block_max.push_back(local.block_max.data() +
                         size_t(head) * geometry.group * local.blocks);
   }
-  std::vector<float> out(lse_.size() * geometry.head_dim);
+  local_attention_.resize(lse_.size() * geometry.head_dim);
   DecodeAttentionCpu({.memory = parts_.arena->memory(),
                       .kv_heads = geometry.kv_heads,
                       .group = geometry.group,
                       .q = query,
                       .scale = scale_,
                       .tables = tables.data(),
-                      .out = out.data(),
+                      .out = local_attention_.data(),
                       .lse = local.lse.data(),
                       .page_max = block_max.data()});
   return local;

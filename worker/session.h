@@ -45,6 +45,8 @@ struct SessionOptions {
   PrefetchOptions prefetch;
   std::string predictor = "last";
   float ema_alpha = 0.3f;
+  float probe_share = 0;  // above 0: probes are adaptive, at most this share
+  bool profiled_budget = false;  // shared out by the model's profile
   bool tail = false;  // what is not resident weighs in by its means
 };
 
@@ -79,6 +81,10 @@ class Session {
   int context_tokens() const { return static_cast<int>(tokens_.size()); }
   PrefetchCounters counters() const { return prefetcher_->counters(); }
   SessionMemory memory() const;
+  // What PrefetchOptions::auto_missed made exact: layers of tokens, and tokens
+  // with such layers.
+  uint64_t exact_layers() const { return exact_layers_; }
+  uint64_t exact_tokens() const { return exact_tokens_; }
   // Resident blocks whose bytes are not the ones the store sent.
   int Audit() const { return cache_.Audit(); }
 
@@ -91,13 +97,16 @@ class Session {
   absl::StatusOr<std::span<const float>> AttendChunk(int layer, int position,
                                                      int n,
                                                      const LayerQkv& qkv);
+  void ShowPromptKeys(int layer);
   absl::Status LoadFirstBlocks();
   absl::StatusOr<std::span<const float>> AttendToken(int layer, int position,
                                                      const LayerQkv& qkv);
   absl::Status AwaitWriteBehind(int layer, int position);
   LocalScores ScoreLocal(const LayerTables& tables, int layer, int position,
                          const float* query);
-  AttendedScores TakeAttended();
+  AttendedScores AttendResident(const LayerQkv& qkv);
+  absl::Status AttendStored(int layer, const LayerQkv& qkv,
+                            const LocalScores& local);
   void CorrectAhead(int layer, int position, const LayerQkv& qkv);
   void CorrectLayer(int layer, int position, std::span<const float> query);
   absl::Status SealReady();
@@ -113,11 +122,14 @@ class Session {
   ResidentCache cache_;
   WriteBehind write_behind_;
   std::unique_ptr<Prefetcher> prefetcher_;
-  std::unique_ptr<PrefillStream> stream_;  // while prefilling
+  // While prefilling, and where layers may have to be exact.
+  std::unique_ptr<PrefillStream> stream_;
   std::unique_ptr<TailCells> tail_;        // null: without
   std::vector<float> attention_;           // output of one layer
   std::vector<float> lse_;
-  std::vector<std::vector<float>> page_max_;  // [kv_heads], [group][pages]
+  std::vector<float> local_attention_;     // of the last ScoreLocal
+  uint64_t exact_layers_ = 0;
+  uint64_t exact_tokens_ = 0;
   std::vector<float> last_queries_;  // [layers][query_heads][head_dim]
   LayerTables tables_;
   LayerTables ahead_tables_;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr char kOracle[] = "oracle";
 constexpr double kBudgetFractionDefault = 1.0 / 16;
+constexpr float kAutoMissedDefault = 0.1f;
 constexpr int kSinkBlocksDefault = 1;
 constexpr int kRecentBlocksDefault = 3;
 constexpr size_t kRequestIdBytesMax = 128;
@@ -21,7 +22,7 @@ absl::Status CheckFields(const v1::GenerateRequest& request) {
                      " bytes, at most ", kRequestIdBytesMax));
   }
   if (!v1::Mode_IsValid(request.mode())) {
-    return absl::InvalidArgumentError("mode: not SPARSE or EXACT");
+    return absl::InvalidArgumentError("mode: not SPARSE, EXACT or AUTO");
   }
   if (!v1::LatePolicy_IsValid(request.late_policy())) {
     return absl::InvalidArgumentError(
@@ -31,6 +32,16 @@ absl::Status CheckFields(const v1::GenerateRequest& request) {
     return absl::InvalidArgumentError(
         absl::StrCat("late_deadline_ms: ", request.late_deadline_ms(),
                      ", at most ", kLateDeadlineMsMax));
+  }
+  const double missed = request.auto_missed_mass();
+  if (!(missed >= 0 && missed <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("auto_missed_mass: ", missed, " is not in 0..1"));
+  }
+  const double share = request.probe_share();
+  if (!(share >= 0 && share <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("probe_share: ", share, " is not in 0..1"));
   }
   const double floor = request.correction_floor();
   if (!(floor >= 0 && floor <= 1)) {
@@ -91,6 +102,7 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
   }
   // What follows one row of scores may be corrected by another.
   const int chosen = budget.blocks - floor;
+  const bool lends = request.lent_corrections();
   const bool scores = request.predictor() != "stream" &&
                       request.predictor() != "full";
   const int most = std::min(chosen, kCorrectionSlotsMax);
@@ -111,7 +123,9 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
           ? chosen
           : read(request.has_corrected_blocks(),
                      request.corrected_blocks(),
-                 std::min(chosen * 3 / 8, most));
+                 lends ? most : std::min(chosen * 3 / 8, most));
+  budget.lends =
+      lends && budget.corrected > 0 && request.predictor() != kOracle;
   budget.correction_floor = static_cast<float>(request.correction_floor());
   return budget;
 }
@@ -145,6 +159,21 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
     return options;
   }
   FC_ASSIGN_OR_RETURN(prefetch.budget, ReadBudget(request, prompt_tokens));
+  prefetch.shared_scan = request.shared_scan() &&
+                         prefetch.budget.corrected > 0 &&
+                         request.predictor() != kOracle;
+  if (request.mode() == v1::AUTO) {
+    if (prefetch.budget.corrected == 0) {
+      return absl::InvalidArgumentError(
+          "mode: AUTO needs corrections, whose scans are its estimate");
+    }
+    prefetch.shared_scan = true;
+    prefetch.auto_missed = request.auto_missed_mass() > 0
+                               ? float(request.auto_missed_mass())
+                               : kAutoMissedDefault;
+  }
+  options.profiled_budget = request.profiled_budget();
+  options.probe_share = request.probe_share();
   if (request.predictor() == kOracle) {  // all is chosen by corrections
     options.predictor = "stream";
     prefetch.oracle = true;

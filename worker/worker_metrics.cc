@@ -36,6 +36,12 @@ WorkerMetrics::WorkerMetrics(Metrics* m)
       bytes_received_(
           m->AddCounter("forecache_worker_received_bytes_total",
                         "Bytes of K and V received while decoding")),
+      exact_layers_(m->AddCounter(
+          "forecache_worker_exact_layers_total",
+          "Layers of tokens that mode AUTO gave every block")),
+      exact_tokens_(
+          m->AddCounter("forecache_worker_exact_tokens_total",
+                        "Tokens of mode AUTO that had such layers")),
       unavailable_(
           m->AddCounter("forecache_worker_blocks_unavailable_total",
                         "KV blocks asked for whose store was not there")),
@@ -70,7 +76,11 @@ WorkerMetrics::WorkerMetrics(Metrics* m)
       token_(m->AddHistogram(
           "forecache_worker_token_seconds",
           "Mean time of a decoded token after the first, by request",
-          {0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1})) {}
+          {0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1})),
+      missed_mass_(m->AddHistogram(
+          "forecache_worker_missed_mass",
+          "Estimated share of attention that was not resident, by request",
+          {0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5})) {}
 
 void WorkerMetrics::Count(const v1::Summary& summary) {
   prompt_tokens_->Add(summary.prompt_tokens());
@@ -83,6 +93,9 @@ void WorkerMetrics::Count(const v1::Summary& summary) {
   refused_->Add(double(summary.refused()));
   wrong_->Add(double(summary.wrong_blocks()));
   bytes_received_->Add(double(summary.bytes_received()));
+  exact_layers_->Add(double(summary.exact_layers()));
+  exact_tokens_->Add(double(summary.exact_tokens()));
+  missed_mass_->Observe(summary.missed_mass());
   first_token_->Observe(summary.first_token_seconds());
   if (summary.decoded_tokens() > 1) {
     token_->Observe(summary.decode_seconds() /
@@ -90,11 +103,13 @@ void WorkerMetrics::Count(const v1::Summary& summary) {
   }
 }
 
-void WorkerMetrics::CountEnd(const absl::Status& status, bool sparse) {
+void WorkerMetrics::CountEnd(const absl::Status& status, v1::Mode mode) {
   metrics_
       ->AddCounter("forecache_worker_requests_total",
                    "Requests ended, by mode and status code",
-                   {{"mode", sparse ? "sparse" : "exact"},
+                   {{"mode", mode == v1::SPARSE  ? "sparse"
+                             : mode == v1::EXACT ? "exact"
+                                                 : "auto"},
                     {"code", absl::StatusCodeToString(status.code())}})
       ->Add();
 }

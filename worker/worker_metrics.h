@@ -16,7 +16,7 @@ class WorkerMetrics {
   explicit WorkerMetrics(Metrics* metrics);
 
   void Count(const v1::Summary& summary);  // an answer that ended well
-  void CountEnd(const absl::Status& status, bool sparse);
+  void CountEnd(const absl::Status& status, v1::Mode mode);
   void SetArena(size_t bytes_in_use, size_t bytes);
   void SetWaiting(int requests);
   // What became of the stores since the start of the worker.
@@ -36,6 +36,8 @@ class WorkerMetrics {
   Counter* const refused_;
   Counter* const wrong_;
   Counter* const bytes_received_;
+  Counter* const exact_layers_;
+  Counter* const exact_tokens_;
   Counter* const unavailable_;
   Counter* const probes_partial_;
   Counter* const puts_moved_;
@@ -51,6 +53,7 @@ class WorkerMetrics {
   Gauge* const waiting_;
   Histogram* const first_token_;
   Histogram* const token_;
+  Histogram* const missed_mass_;
 };
 
 }  // namespace forecache

@@ -34,7 +34,7 @@ grpc::Status WorkerService::Generate(
   const absl::Status status =
       queue_->Run([&] { return Answer(context, *request, writer); });
   metrics_->SetWaiting(queue_->waiting());
-  metrics_->CountEnd(status, request->mode() == v1::SPARSE);
+  metrics_->CountEnd(status, request->mode());
   if (!status.ok()) {
     LogWarning("request failed", {{"request", request->request_id()},
                                   {"error", status.ToString()}});

@@ -13,6 +13,8 @@ TEST(SessionOptionsTest, DefaultIsASixteenthOfTheContext) {
   EXPECT_EQ(options->prefetch.budget.recent, 3);
   EXPECT_EQ(options->prefetch.late_policy, LatePolicy::kWait);
   EXPECT_EQ(options->predictor, "last");
+  EXPECT_FALSE(options->prefetch.shared_scan);
+  EXPECT_FALSE(options->prefetch.budget.lends);
 }
 
 TEST(SessionOptionsTest, ShortContextIsHeldWhole) {
@@ -48,6 +50,9 @@ TEST(SessionOptionsTest, CorrectionsAreInsideTheBudget) {
   auto options = ReadSessionOptions(request, 7000);
   ASSERT_TRUE(options.ok());
   EXPECT_EQ(options->prefetch.budget.corrected, 3);
+  request.set_lent_corrections(true);
+  options = ReadSessionOptions(request, 7000);
+  EXPECT_EQ(options->prefetch.budget.corrected, 8);
   EXPECT_TRUE(options->tail);
   request.set_corrected_blocks(8);
   EXPECT_EQ(ReadSessionOptions(request, 7000)->prefetch.budget.corrected, 8);
@@ -86,6 +91,48 @@ TEST(SessionOptionsTest, FieldsOutsideTheirLimitsAreNamed) {
   request.Clear();
   request.set_budget_fraction(-1);
   EXPECT_FALSE(ReadSessionOptions(request, 10).ok());
+}
+
+TEST(SessionOptionsTest, AutoNeedsCorrections) {
+  v1::GenerateRequest request;
+  request.set_mode(v1::AUTO);
+  auto options = ReadSessionOptions(request, 7000);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_TRUE(options->prefetch.shared_scan);
+  EXPECT_FLOAT_EQ(options->prefetch.auto_missed, 0.1f);
+  request.set_auto_missed_mass(0.02);
+  EXPECT_FLOAT_EQ(ReadSessionOptions(request, 7000)->prefetch.auto_missed,
+                  0.02f);
+  request.set_corrected_blocks(0);
+  options = ReadSessionOptions(request, 7000);
+  EXPECT_TRUE(absl::IsInvalidArgument(options.status()));
+  EXPECT_NE(options.status().message().find("mode"), std::string::npos);
+}
+
+TEST(SessionOptionsTest, SharesOutsideTheirRangeAreNamed) {
+  v1::GenerateRequest request;
+  request.set_auto_missed_mass(1.5);
+  auto options = ReadSessionOptions(request, 7000);
+  EXPECT_TRUE(absl::IsInvalidArgument(options.status()));
+  EXPECT_NE(options.status().message().find("auto_missed_mass"),
+            std::string::npos);
+  request.Clear();
+  request.set_probe_share(-0.1f);
+  options = ReadSessionOptions(request, 7000);
+  EXPECT_TRUE(absl::IsInvalidArgument(options.status()));
+  EXPECT_NE(options.status().message().find("probe_share"),
+            std::string::npos);
+}
+
+TEST(SessionOptionsTest, NothingIsSharedOrLentWithoutCorrections) {
+  v1::GenerateRequest request;
+  request.set_corrected_blocks(0);
+  request.set_shared_scan(true);
+  request.set_lent_corrections(true);
+  const auto options = ReadSessionOptions(request, 7000);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_FALSE(options->prefetch.shared_scan);
+  EXPECT_FALSE(options->prefetch.budget.lends);
 }
 
 }  // namespace
