@@ -32,7 +32,15 @@ struct Options {
   std::vector<std::string> texts = TextNames();
   TextOptions text;
   std::string json, plot, markdown, model, bin_dir;
+  std::string store, worker;  // empty: started for the run
+  bool full = false, resume = false;
 };
+
+// --full: what docs/QUALITY.md shows.
+constexpr char kFullPolicies[] =
+    "stream,oracle,last,ema:0.3,linear4,conv,paper,h2o,recycled,quest,tactic,"
+    "last+c,default,default+tail";
+constexpr char kFullBudgets[] = "1/8,1/16,1/32,1/64";
 
 absl::StatusOr<BudgetShare> ParseShare(const std::string& text) {
   const std::vector<std::string> parts = absl::StrSplit(text, '/');
@@ -79,40 +87,6 @@ absl::StatusOr<Plan> MakePlan(const Options& options) {
   return plan;
 }
 
-absl::StatusOr<std::vector<Row>> Evaluate(const Options& options,
-                                          const Plan& plan) {
-  demo::Processes processes;
-  FC_ASSIGN_OR_RETURN(
-      const demo::Daemon store,
-      processes.Start("store", options.bin_dir + "/kvstore/store",
-                      {"--dram-mib", absl::StrCat(kStoreMib)}));
-  FC_ASSIGN_OR_RETURN(
-      const demo::Daemon worker,
-      processes.Start("worker", options.bin_dir + "/worker/worker",
-                      {"--store", store.grpc, "--model", options.model,
-                       "--arena-mib", absl::StrCat(kArenaMib)}));
-  demo::Client client(worker.grpc, store.grpc);
-  FC_ASSIGN_OR_RETURN(const v1::DescribeReply about, client.Describe());
-  const Nanos started = Clock::Real()->Now();
-  Runner runner(&client, static_cast<int>(about.layers() * about.kv_heads()),
-                [&](const std::string& what) {
-                  const double seconds =
-                      double(Clock::Real()->Now() - started) / kSecond;
-                  std::printf("[%5.0f s] %s\n", seconds, what.c_str());
-                  std::fflush(stdout);
-                });
-  std::vector<Row> rows;
-  for (const Text& text : plan.texts) {
-    auto more = runner.Run(text, plan.policies, plan.budgets);
-    if (!more.ok()) {
-      return Annotate(more.status(), absl::StrCat("text ", text.name));
-    }
-    PrintRows(*more);
-    rows.insert(rows.end(), more->begin(), more->end());
-  }
-  return rows;
-}
-
 absl::Status Write(const Options& options, const std::vector<Row>& rows) {
   if (!options.json.empty()) {
     FC_RETURN_IF_ERROR(WriteJson(options.json, rows));
@@ -124,9 +98,144 @@ absl::Status Write(const Options& options, const std::vector<Row>& rows) {
                                   : WriteMarkdown(options.markdown, rows);
 }
 
+const Row* Find(const std::vector<Row>& rows, const std::string& text,
+                const std::string& policy, const std::string& budget) {
+  for (const Row& row : rows) {
+    if (row.text == text && row.policy == policy && row.budget == budget) {
+      return &row;
+    }
+  }
+  return nullptr;
+}
+
+// Runs what `rows` does not have of a text, and writes them after each.
+absl::Status EvaluateText(const Options& options, const Plan& plan,
+                          const Text& text, Runner* runner,
+                          std::vector<Row>* rows) {
+  const auto add = [&](Row row) {
+    rows->push_back(std::move(row));
+    return Write(options, *rows);
+  };
+  for (const BudgetShare& budget : plan.budgets) {
+    for (const Policy& policy : plan.policies) {
+      if (Find(*rows, text.name, policy.name, budget.name) != nullptr) continue;
+      const Row* exact = Find(*rows, text.name, kExact, "1/1");
+      if (exact == nullptr) {
+        FC_ASSIGN_OR_RETURN(Row row, runner->RunExact(text));
+        FC_RETURN_IF_ERROR(add(std::move(row)));
+        exact = &rows->back();
+      }
+      FC_ASSIGN_OR_RETURN(Row row,
+                          runner->RunPolicy(text, policy, budget, *exact));
+      FC_RETURN_IF_ERROR(add(std::move(row)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Starts what --store and --worker do not name.
+absl::Status StartDaemons(const Options& options, demo::Processes* processes,
+                          std::string* store, std::string* worker) {
+  *store = options.store;
+  *worker = options.worker;
+  if (store->empty()) {
+    FC_ASSIGN_OR_RETURN(
+        const demo::Daemon daemon,
+        processes->Start("store", options.bin_dir + "/kvstore/store",
+                         {"--dram-mib", absl::StrCat(kStoreMib)}));
+    *store = daemon.grpc;
+  }
+  if (worker->empty()) {
+    FC_ASSIGN_OR_RETURN(
+        const demo::Daemon daemon,
+        processes->Start("worker", options.bin_dir + "/worker/worker",
+                         {"--store", *store, "--model", options.model,
+                          "--arena-mib", absl::StrCat(kArenaMib)}));
+    *worker = daemon.grpc;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Evaluate(const Options& options, const Plan& plan,
+                      std::vector<Row>* rows) {
+  demo::Processes processes;
+  std::string store, worker;
+  FC_RETURN_IF_ERROR(StartDaemons(options, &processes, &store, &worker));
+  demo::Client client(worker, store);
+  FC_ASSIGN_OR_RETURN(const v1::DescribeReply about, client.Describe());
+  const Nanos started = Clock::Real()->Now();
+  Runner runner(&client, static_cast<int>(about.layers() * about.kv_heads()),
+                [&](const std::string& what) {
+                  const double seconds =
+                      double(Clock::Real()->Now() - started) / kSecond;
+                  std::printf("[%5.0f s] %s\n", seconds, what.c_str());
+                  std::fflush(stdout);
+                });
+  for (const Text& text : plan.texts) {
+    const size_t before = rows->size();
+    const absl::Status status =
+        EvaluateText(options, plan, text, &runner, rows);
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("text ", text.name));
+    }
+    if (rows->size() > before) {
+      PrintRows({rows->begin() + before, rows->end()});
+    }
+  }
+  return Write(options, *rows);
+}
+
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "\neval: %s\n", std::string(status.message()).c_str());
   return absl::IsInvalidArgument(status) ? kWrongUse : kMissing;
+}
+
+void AddFlags(CLI::App* app, Options* options) {
+  app->add_option("--policy", options->policies,
+                 "by commas: a predictor, oracle or default, with modifiers; "
+                 "eval/policy.h explains them")
+      ->delimiter(',')
+      ->capture_default_str();
+  app->add_option("--budget", options->budgets,
+                 "shares of the context that are resident, by commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  app->add_option("--text", options->texts,
+                 "novel, maths, code, recall, facts, needle or a folder of "
+                 "text files, by commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  app->add_option("--tokens", options->text.tokens,
+                 "of a context, its continuation included")
+      ->check(CLI::Range(512, 1 << 20))
+      ->capture_default_str();
+  app->add_option("--decoded", options->text.decoded,
+                 "tokens of the continuation, teacher-forced")
+      ->check(CLI::Range(16, 4096))
+      ->capture_default_str();
+  app->add_option("--data", options->text.data,
+                 "folder with the shared texts, text/ in it");
+  app->add_option("--json", options->json,
+                 "write the rows to this file, after each row");
+  app->add_option("--worker", options->worker,
+                 "host:port of a worker that runs already, of this model");
+  app->add_option("--store", options->store,
+                 "host:port of a store that runs already: that worker's");
+  app->add_flag("--resume", options->resume,
+               "keep the rows that the --json file has, and run only others");
+  app->add_flag("--full", options->full,
+               "all policies at 1/8 to 1/64: hours; --resume goes on with it");
+  app->add_option("--plot", options->plot, "write an SVG to this file");
+  app->add_option("--markdown", options->markdown,
+                 "write the table as Markdown to this file");
+  app->add_option("--model", options->model, "GGUF file of a Llama model")
+      ->required();
+  app->add_option("--facts", options->text.facts, "facts to plant")
+      ->required()
+      ->group("");
+  app->add_option("--bin-dir", options->bin_dir, "where the daemons are")
+      ->required()
+      ->group("");
 }
 
 int Main(int argc, char** argv) {
@@ -136,55 +245,26 @@ int Main(int argc, char** argv) {
       "part of the context resident; prints what each policy loses against "
       "exact attention.",
       "./forecache eval");
-  app.add_option("--policy", options.policies,
-                 "NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+tail], by commas: a "
-                 "predictor, oracle or default; the newest row's weight; "
-                 "probes every so many tokens; N corrected blocks, of at least "
-                 "that probability; the tail term")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--budget", options.budgets,
-                 "shares of the context that are resident, by commas")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--text", options.texts,
-                 "novel, maths, code, recall, facts, needle or a folder of "
-                 "text files, by commas")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--tokens", options.text.tokens,
-                 "of a context, its continuation included")
-      ->check(CLI::Range(512, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--decoded", options.text.decoded,
-                 "tokens of the continuation, teacher-forced")
-      ->check(CLI::Range(16, 4096))
-      ->capture_default_str();
-  app.add_option("--data", options.text.data,
-                 "folder with the shared texts, text/ in it");
-  app.add_option("--json", options.json, "write the rows to this file");
-  app.add_option("--plot", options.plot, "write an SVG to this file");
-  app.add_option("--markdown", options.markdown,
-                 "write the table as Markdown to this file");
-  app.add_option("--model", options.model, "GGUF file of a Llama model")
-      ->required();
-  app.add_option("--facts", options.text.facts, "facts to plant")
-      ->required()
-      ->group("");
-  app.add_option("--bin-dir", options.bin_dir, "where the daemons are")
-      ->required()
-      ->group("");
+  AddFlags(&app, &options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kWrongUse;
   }
+  if (options.full) {
+    options.policies = absl::StrSplit(kFullPolicies, ',');
+    options.budgets = absl::StrSplit(kFullBudgets, ',');
+  }
   const absl::StatusOr<Plan> plan = MakePlan(options);
   if (!plan.ok()) return Fail(plan.status());
-  const absl::StatusOr<std::vector<Row>> rows = Evaluate(options, *plan);
-  if (!rows.ok()) return Fail(rows.status());
-  const absl::Status written = Write(options, *rows);
-  return written.ok() ? kDone : Fail(written);
+  std::vector<Row> rows;
+  if (options.resume) {
+    absl::StatusOr<std::vector<Row>> read = ReadJson(options.json);
+    if (!read.ok()) return Fail(read.status());
+    rows = *std::move(read);
+  }
+  const absl::Status status = Evaluate(options, *plan, &rows);
+  return status.ok() ? kDone : Fail(status);
 }
 
 }  // namespace

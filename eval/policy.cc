@@ -74,12 +74,22 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
   for (size_t i = 1; i < parts.size(); ++i) {
     if (parts[i] == "tail") {
       policy.tail = true;
+    } else if (parts[i] == "shared") {
+      policy.shared_scan = true;
+    } else if (parts[i] == "lent") {
+      policy.lent = true;
+    } else if (parts[i] == "profile") {
+      policy.profiled = true;
+    } else if (parts[i][0] == 'p') {
+      FC_ASSIGN_OR_RETURN(policy.probe_share,
+                          Share(parts[i].substr(1), text));
     } else if (parts[i][0] == 'c') {
       FC_RETURN_IF_ERROR(ParseCorrection(parts[i].substr(1), &policy));
     } else {
       return absl::InvalidArgumentError(
           absl::StrCat("--policy: '", text, "': '+", parts[i],
-                       "' is neither +c, +cN nor +tail"));
+                       "' is no modifier: +cN, +shared, +lent, "
+                       "+profile, +pSHARE, +tail"));
     }
   }
   return policy;
@@ -92,6 +102,10 @@ void Policy::Describe(v1::GenerateRequest* request) const {
   request->set_probe_every(probe_every);
   request->set_correction_floor(correction_floor);
   request->set_no_tail(!tail);
+  request->set_shared_scan(shared_scan);
+  request->set_lent_corrections(lent);
+  request->set_profiled_budget(profiled);
+  request->set_probe_share(static_cast<float>(probe_share));
   if (!corrects) request->set_corrected_blocks(0);
   if (corrected.has_value()) request->set_corrected_blocks(*corrected);
 }

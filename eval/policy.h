@@ -10,7 +10,7 @@
 
 namespace forecache::eval {
 
-// NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+tail]
+// NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+shared][+lent][+profile][+pSHARE][+tail]
 //
 //   NAME    a predictor, "oracle", or "default": what the worker does when
 //           nothing is asked for (it takes no modifiers)
@@ -19,6 +19,10 @@ namespace forecache::eval {
 //           observed
 //   +c      the default share of the chosen blocks is corrected; +cN: N blocks;
 //           @FLOOR: only those of that estimated probability or more
+//   +shared corrections' scans are all the predictor sees: no probes besides
+//   +lent   corrections' places go round beside the budget of each head
+//   +profile  the budget is shared out by the model's profile
+//   +pSHARE probes are adaptive, at most that share of them
 //   +tail   what is not resident weighs in by its means
 struct Policy {
   std::string name;  // as given
@@ -29,6 +33,10 @@ struct Policy {
   bool corrects = false;
   std::optional<int> corrected;  // with `corrects`; none: the default share
   double correction_floor = 0;
+  bool shared_scan = false;
+  bool lent = false;
+  bool profiled = false;
+  double probe_share = 0;
   bool tail = false;
 
   void Describe(v1::GenerateRequest* request) const;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "eval/bootstrap.h"
 #include "nlohmann/json.hpp"
 
 namespace forecache::eval {
@@ -25,6 +26,24 @@ std::string IntervalOf(const Row& row) {
   return row.tokens == 0
              ? ""
              : absl::StrFormat("%+.3f..%+.3f", row.dnll_low, row.dnll_high);
+}
+
+// What a policy loses more than the oracle at the same budget and text, with
+// its interval: token by token, so that what is hard for both cancels.
+std::string AgainstOracle(const Row& row, const std::vector<Row>& rows) {
+  for (const Row& oracle : rows) {
+    if (oracle.policy != "oracle" || oracle.budget != row.budget ||
+        oracle.text != row.text || row.rises.empty() ||
+        oracle.rises.size() != row.rises.size() || &oracle == &row) {
+      continue;
+    }
+    std::vector<double> more(row.rises);
+    for (size_t i = 0; i < more.size(); ++i) more[i] -= oracle.rises[i];
+    const Interval interval = BootstrapMean(more);
+    return absl::StrFormat("%+.4f (%+.3f..%+.3f)", MeanOf(more), interval.low,
+                           interval.high);
+  }
+  return "";
 }
 
 absl::Status WriteFile(const std::string& path, const std::string& flag,
@@ -56,16 +75,18 @@ void PrintRows(const std::vector<Row>& rows) {
 absl::Status WriteMarkdown(const std::string& path,
                            const std::vector<Row>& rows) {
   std::string text =
-      "| text | budget | policy | rise | 95 % | worst 5 % | facts | "
-      "compression | changed | fetched KiB | scanned MiB | predictor us |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+      "| text | budget | policy | rise | 95 % | above the oracle | worst 5 % "
+      "| facts | compression | changed | fetched KiB | scanned MiB | "
+      "predictor us |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (const Row& row : rows) {
     absl::StrAppendFormat(
         &text,
-        "| %s | %s | %s | %s | %s | %.3f | %s | %.1f | %.2f | %.0f | %.1f | "
-        "%.0f |\n",
+        "| %s | %s | `%s` | %s | %s | %s | %.3f | %s | %.1f | %.2f | %.0f | "
+        "%.1f | %.0f |\n",
         row.text, row.budget, row.policy, RiseOf(row), IntervalOf(row),
-        row.dnll_worst5, FactsOf(row), row.compression, row.changed,
+        AgainstOracle(row, rows), row.dnll_worst5, FactsOf(row),
+        row.compression, row.changed,
         row.fetch_bytes / kKib, row.scan_bytes / kMib, row.predict_us);
   }
   return WriteFile(path, "--markdown", text);
@@ -89,7 +110,9 @@ absl::Status WriteJson(const std::string& path, const std::vector<Row>& rows) {
                           {"scan_bytes", row.scan_bytes},
                           {"predict_us", row.predict_us},
                           {"tokens", row.tokens},
-                          {"rises", row.rises}};
+                          {"rises", row.rises},
+                          {"missed_mass", row.missed_mass},
+                          {"exact_layers", row.exact_layers}};
     if (row.tokens > 0) {
       one["dnll"] = row.dnll;
       one["dnll_worst5"] = row.dnll_worst5;
@@ -100,9 +123,56 @@ absl::Status WriteJson(const std::string& path, const std::vector<Row>& rows) {
       one["facts"] = row.facts;
       one["facts_exact"] = row.facts_exact;
     }
+    if (!row.nll.empty()) one["nll"] = row.nll;
     list.push_back(std::move(one));
   }
-  return WriteFile(path, "--json", list.dump(1) + "\n");
+  const std::string next = path + ".next";
+  absl::Status status = WriteFile(next, "--json", list.dump(1) + "\n");
+  if (status.ok() && std::rename(next.c_str(), path.c_str()) != 0) {
+    status = absl::UnavailableError(
+        absl::StrCat("--json: cannot replace ", path));
+  }
+  return status;
+}
+
+absl::StatusOr<std::vector<Row>> ReadJson(const std::string& path) {
+  std::ifstream file(path);
+  if (!file.good()) return std::vector<Row>();
+  std::vector<Row> rows;
+  try {
+    for (const auto& one : nlohmann::json::parse(file)) {
+      Row row{.policy = one.at("policy"),
+              .budget = one.at("budget"),
+              .text = one.at("text"),
+              .tokens = one.at("tokens"),
+              .rises = one.at("rises").get<std::vector<double>>(),
+              .compression = one.at("compression"),
+              .changed = one.at("changed"),
+              .fetch_bytes = one.at("fetch_bytes"),
+              .scan_bytes = one.at("scan_bytes"),
+              .predict_us = one.at("predict_us"),
+              .missed_mass = one.at("missed_mass"),
+              .exact_layers = one.at("exact_layers")};
+      if (row.tokens > 0) {
+        row.dnll = one.at("dnll");
+        row.dnll_worst5 = one.at("dnll_worst5");
+        row.dnll_low = one.at("dnll_low");
+        row.dnll_high = one.at("dnll_high");
+      }
+      if (!one.at("facts").is_null()) {
+        row.facts = one.at("facts");
+        row.facts_exact = one.at("facts_exact");
+      }
+      if (one.contains("nll")) {
+        row.nll = one.at("nll").get<std::vector<double>>();
+      }
+      rows.push_back(std::move(row));
+    }
+  } catch (const nlohmann::json::exception& error) {
+    return absl::DataLossError(absl::StrCat(
+        "--json: ", path, " is no table of this program: ", error.what()));
+  }
+  return rows;
 }
 
 }  // namespace forecache::eval

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "eval/runner.h"
 
 namespace forecache::eval {
@@ -19,8 +20,14 @@ absl::Status WriteMarkdown(const std::string& path,
 
 // A list of {policy, budget, text, dnll, dnll_worst5, facts, facts_exact,
 // compression, changed, fetch_bytes, scan_bytes, predict_us, tokens, dnll_low,
-// dnll_high, rises}.  facts are null where a text has no questions.
+// dnll_high, rises, missed_mass, exact_layers}, in a text's exact row also nll,
+// of each token.  facts are null where a text has no questions.  The file is
+// replaced as a whole: a run that is stopped leaves the rows before.
 absl::Status WriteJson(const std::string& path, const std::vector<Row>& rows);
+
+// The rows of such a file; none where there is no file.  kDataLoss: it is not
+// one.
+absl::StatusOr<std::vector<Row>> ReadJson(const std::string& path);
 
 // An SVG: rise of the loss over bytes moved and scanned a token, a panel for
 // each text, a colour for each policy, a point for each budget.

@@ -2,50 +2,33 @@
 
 #include <algorithm>
 #include <cctype>
-#include <numeric>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/rng.h"
 #include "common/status.h"
+#include "eval/bootstrap.h"
 
 namespace forecache::eval {
 namespace {
 
 constexpr int kAnswerTokens = 14;
 constexpr double kWorstShare = 0.05;
-constexpr int kBootstraps = 1000;
-constexpr uint64_t kBootstrapSeed = 1;
-
-double Mean(const std::vector<double>& values) {
-  return values.empty() ? 0
-                        : std::accumulate(values.begin(), values.end(), 0.0) /
-                              double(values.size());
-}
 
 // The mean, the mean of the worst, and a 95 % interval of the mean.
 void Judge(Row* row) {
   const std::vector<double>& rises = row->rises;
   row->tokens = static_cast<int>(rises.size());
   if (rises.empty()) return;
-  row->dnll = Mean(rises);
+  row->dnll = MeanOf(rises);
   std::vector<double> sorted = rises;
   std::sort(sorted.rbegin(), sorted.rend());
   sorted.resize(std::max<size_t>(1, size_t(double(sorted.size()) *
                                            kWorstShare)));
-  row->dnll_worst5 = Mean(sorted);
-  Rng rng(kBootstrapSeed);
-  std::vector<double> means(kBootstraps);
-  for (double& mean : means) {
-    for (size_t i = 0; i < rises.size(); ++i) {
-      mean += rises[rng.Below(rises.size())];
-    }
-    mean /= double(rises.size());
-  }
-  std::sort(means.begin(), means.end());
-  row->dnll_low = means[kBootstraps * 25 / 1000];
-  row->dnll_high = means[kBootstraps * 975 / 1000 - 1];
+  row->dnll_worst5 = MeanOf(sorted);
+  const Interval interval = BootstrapMean(rises);
+  row->dnll_low = interval.low;
+  row->dnll_high = interval.high;
 }
 
 double Compression(const v1::Summary& summary) {
@@ -74,6 +57,9 @@ absl::Status Runner::RunOne(v1::GenerateRequest request, Outcome* outcome,
   outcome->fetched_bytes += double(summary.bytes_received());
   outcome->scanned_bytes += double(summary.probe_key_bytes());
   outcome->predict_seconds += summary.predict_seconds();
+  const double decoded = summary.decoded_tokens() + summary.question_tokens();
+  outcome->exact_layers += double(summary.exact_layers());
+  outcome->missed_mass += summary.missed_mass() * decoded;
   if (summary.wrong_blocks() > 0) {
     return absl::DataLossError(
         absl::StrCat(summary.wrong_blocks(), " wrong blocks in the worker"));
@@ -106,63 +92,73 @@ absl::StatusOr<Runner::Outcome> Runner::RunCase(
   return outcome;
 }
 
-absl::StatusOr<Row> Runner::RunPolicy(const Text& text, const Policy& policy,
-                                      const BudgetShare& budget,
-                                      const std::vector<Outcome>& exact) {
-  v1::GenerateRequest mode;
-  policy.Describe(&mode);
-  mode.set_budget_fraction(budget.share);
-  Row row{.policy = policy.name, .budget = budget.name, .text = text.name};
+absl::StatusOr<Row> Runner::RunText(const Text& text,
+                                    const v1::GenerateRequest& mode, Row row,
+                                    std::vector<double>* nll) {
+  row.text = text.name;
   double tokens = 0, blocks = 0;
   for (size_t i = 0; i < text.cases.size(); ++i) {
-    progress_(absl::StrCat(text.name, ", ", policy.name, " at ", budget.name,
+    progress_(absl::StrCat(text.name, ", ", row.policy, " at ", row.budget,
                            text.cases.size() > 1
                                ? absl::StrCat(", context ", i + 1, " of ",
                                               text.cases.size())
                                : ""));
     FC_ASSIGN_OR_RETURN(const Outcome outcome, RunCase(text.cases[i], mode));
-    for (size_t t = 0; t < outcome.nll.size(); ++t) {
-      row.rises.push_back(outcome.nll[t] - exact[i].nll[t]);
-    }
+    nll->insert(nll->end(), outcome.nll.begin(), outcome.nll.end());
     if (!text.cases[i].questions.empty()) {
       row.facts = std::max(row.facts, 0) + outcome.recalled;
-      row.facts_exact = std::max(row.facts_exact, 0) + exact[i].recalled;
     }
     tokens += outcome.tokens;
     blocks += outcome.fetched_blocks;
     row.fetch_bytes += outcome.fetched_bytes;
     row.scan_bytes += outcome.scanned_bytes;
     row.predict_us += outcome.predict_seconds * 1e6;
+    row.missed_mass += outcome.missed_mass;
+    row.exact_layers += outcome.exact_layers;
     row.compression += Compression(outcome.summary) / double(text.cases.size());
   }
   row.changed = blocks / heads_ / tokens;
-  row.fetch_bytes /= tokens;
-  row.scan_bytes /= tokens;
-  row.predict_us /= tokens;
+  for (double* sum : {&row.fetch_bytes, &row.scan_bytes, &row.predict_us,
+                      &row.missed_mass, &row.exact_layers}) {
+    *sum /= tokens;
+  }
+  return row;
+}
+
+absl::StatusOr<Row> Runner::RunExact(const Text& text) {
+  v1::GenerateRequest mode;
+  mode.set_mode(v1::EXACT);
+  std::vector<double> nll;
+  FC_ASSIGN_OR_RETURN(
+      Row row, RunText(text, mode, {.policy = kExact, .budget = "1/1"}, &nll));
+  row.facts_exact = row.facts;
+  row.rises.assign(nll.size(), 0);
+  row.nll = std::move(nll);
   Judge(&row);
   return row;
 }
 
-absl::StatusOr<std::vector<Row>> Runner::Run(
-    const Text& text, const std::vector<Policy>& policies,
-    const std::vector<BudgetShare>& budgets) {
-  v1::GenerateRequest exact_mode;
-  exact_mode.set_mode(v1::EXACT);
-  std::vector<Outcome> exact;
-  for (size_t i = 0; i < text.cases.size(); ++i) {
-    progress_(absl::StrCat(text.name, ", exact, context ", i + 1, " of ",
-                           text.cases.size()));
-    FC_ASSIGN_OR_RETURN(Outcome outcome, RunCase(text.cases[i], exact_mode));
-    exact.push_back(std::move(outcome));
+absl::StatusOr<Row> Runner::RunPolicy(const Text& text, const Policy& policy,
+                                      const BudgetShare& budget,
+                                      const Row& exact) {
+  v1::GenerateRequest mode;
+  policy.Describe(&mode);
+  mode.set_budget_fraction(budget.share);
+  std::vector<double> nll;
+  FC_ASSIGN_OR_RETURN(
+      Row row, RunText(text, mode,
+                       {.policy = policy.name, .budget = budget.name}, &nll));
+  if (nll.size() != exact.nll.size()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("exact attention was run over ", exact.nll.size(),
+                     " tokens of this text, now there are ", nll.size()));
   }
-  std::vector<Row> rows;
-  for (const BudgetShare& budget : budgets) {
-    for (const Policy& policy : policies) {
-      FC_ASSIGN_OR_RETURN(Row row, RunPolicy(text, policy, budget, exact));
-      rows.push_back(std::move(row));
-    }
+  for (size_t t = 0; t < nll.size(); ++t) {
+    row.rises.push_back(nll[t] - exact.nll[t]);
   }
-  return rows;
+  row.facts_exact = exact.facts;
+  Judge(&row);
+  return row;
 }
 
 }  // namespace forecache::eval

@@ -39,7 +39,13 @@ struct Row {
   double fetch_bytes = 0;  // a token
   double scan_bytes = 0;   // bytes of 16-bit keys that probes cover, a token
   double predict_us = 0;   // a token, all layers and heads
+  double missed_mass = 0;  // of attention, as the worker estimates it
+  double exact_layers = 0;  // a token: mode AUTO's
+  std::vector<double> nll;  // of each token: of the exact row only
 };
+
+// The policy of the row that the others are held to: every block.
+inline constexpr char kExact[] = "exact";
 
 // Threads: one thread at a time.
 class Runner {
@@ -51,11 +57,12 @@ class Runner {
   Runner(demo::Client* client, int heads, Progress progress)
       : client_(client), heads_(heads), progress_(std::move(progress)) {}
 
-  // The rows of all policies at all budgets.  Errors are the worker's: a
-  // budget below its floor is kInvalidArgument.
-  absl::StatusOr<std::vector<Row>> Run(const Text& text,
-                                       const std::vector<Policy>& policies,
-                                       const std::vector<BudgetShare>& budgets);
+  // Exact attention over the text.
+  absl::StatusOr<Row> RunExact(const Text& text);
+  // `exact`: that of the text.  Errors are the worker's: a budget below its
+  // floor is kInvalidArgument.
+  absl::StatusOr<Row> RunPolicy(const Text& text, const Policy& policy,
+                                const BudgetShare& budget, const Row& exact);
 
  private:
   // What one run over a case left behind.
@@ -66,14 +73,15 @@ class Runner {
     double tokens = 0;    // decoded in all
     double fetched_blocks = 0, fetched_bytes = 0, predict_seconds = 0;
     double scanned_bytes = 0;
+    double missed_mass = 0, exact_layers = 0;
   };
   absl::StatusOr<Outcome> RunCase(const Case& one,
                                   const v1::GenerateRequest& mode);
   absl::Status RunOne(v1::GenerateRequest request, Outcome* outcome,
                       std::string* completion);
-  absl::StatusOr<Row> RunPolicy(const Text& text, const Policy& policy,
-                                const BudgetShare& budget,
-                                const std::vector<Outcome>& exact);
+  // Runs the text's cases; `nll` gets that of all forced tokens.
+  absl::StatusOr<Row> RunText(const Text& text, const v1::GenerateRequest& mode,
+                              Row row, std::vector<double>* nll);
 
   demo::Client* const client_;
   const int heads_;

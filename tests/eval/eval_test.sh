@@ -18,8 +18,12 @@ run() {  # FILE ARGUMENTS...
     --text "$TMPDIR/text" --tokens 1500 --decoded 40 \
     --json "$TMPDIR/$file" --plot "$TMPDIR/plot.svg" "$@"
 }
-run one.json --policy stream,last,default,oracle,ema/5 --budget 1/8 || exit 1
-run two.json --policy last --budget 1/8,1/1 || exit 1
+run one.json --policy stream,last,last+c+shared+lent,default,oracle,ema/5 --budget 1/8 || exit 1
+run two.json --policy last --budget 1/8,9/10 || exit 1
+cp "$TMPDIR/two.json" "$TMPDIR/before.json"
+run two.json --policy last --budget 1/8,9/10 --resume |
+  grep -q "last at" && { echo "--resume runs rows that are there"; exit 1; }
+cmp "$TMPDIR/two.json" "$TMPDIR/before.json" || exit 1
 grep -q "<svg" "$TMPDIR/plot.svg" || { echo "no plot"; exit 1; }
 run bad.json --policy nonsense >/dev/null 2>&1
 code=$?
@@ -35,11 +39,16 @@ for row in one + two:
                 "predict_us").split():
         assert key in row, key
 by = {row["policy"]: row for row in one}
-assert by["last"]["rises"] == two[0]["rises"], "runs differ"
-assert abs(two[1]["dnll"]) < 0.05, "a whole context lost"
+whole = {row["budget"]: row for row in two}
+assert by["last"]["rises"] == whole["1/8"]["rises"], "runs differ"
+assert len(whole["1/1"]["nll"]) == len(whole["1/8"]["rises"])
+assert abs(whole["9/10"]["dnll"]) < 0.05, "nearly a whole context lost"
 assert by["stream"]["changed"] == 0
 assert by["stream"]["scan_bytes"] == 0
 assert 0 < by["ema/5"]["scan_bytes"] < by["last"]["scan_bytes"] / 4
-assert by["default"]["scan_bytes"] > by["last"]["scan_bytes"]
+one_scan = by["last"]["scan_bytes"]
+assert abs(by["last+c+shared+lent"]["scan_bytes"] / one_scan - 1) < 0.1
+assert by["default"]["scan_bytes"] > 1.8 * one_scan
+assert 0 < by["default"]["missed_mass"] < 1
 assert by["oracle"]["changed"] > by["last"]["changed"]
 CHECK
