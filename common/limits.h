@@ -85,6 +85,24 @@ inline constexpr int kNameBytesMax = 128;  // of a worker, of a request's id
 inline constexpr size_t kEvictionHistoryMax = 65536;
 inline constexpr Nanos kHeartbeatInterval = 10 * kSecond;  // in the logs
 
+// --- SSD tier ---------------------------------------------------------------
+inline constexpr size_t kSsdPageBytes = 4096;  // unit of reads and writes
+inline constexpr size_t kSsdExtentBytes = size_t{1} << 20;
+inline constexpr int kSsdQueueDepth = 64;     // of one batch of operations
+inline constexpr int kSsdLanesMax = 16;       // batches of reads at once
+inline constexpr size_t kSsdLaneBytes = size_t{512} << 10;
+inline constexpr int kSsdWriteSlices = 4;     // of an extent, under way at once
+// Kept for RocksDB, of every tier's bytes, and of a large one's 1/256.
+inline constexpr size_t kSsdMetadataBytesMin = size_t{4} << 20;
+inline constexpr size_t kSsdMetadataShare = 256;
+inline constexpr size_t kSsdRecordBytesMax = size_t{1} << 20;
+inline constexpr int kSsdTenantBytesMax = 255;
+inline constexpr size_t kSsdDemotionsMax = 256;  // segments waiting to be written
+inline constexpr Nanos kSsdRoomWait = kSecond;   // for one of them to be written
+inline constexpr Nanos kSsdDurableWait = 5 * kSecond;
+inline constexpr Nanos kSsdLoadsFirst = 10 * kMillisecond;  // a store's patience
+inline constexpr size_t kSsdTouchedMax = 4096;  // uses not written down yet
+
 // --- Worker ---------------------------------------------------------------
 inline constexpr int kPrefillChunkTokens = 512;
 inline constexpr int kModelThreadsMax = 512;

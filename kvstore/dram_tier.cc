@@ -26,7 +26,7 @@ DramTier::DramTier(const DramArena* arena)
 
 DramTier::~DramTier() = default;
 
-absl::Status DramTier::Put(const SegmentId& id,
+absl::Status DramTier::Put(const SegmentId& id, const SegmentOrigin& origin,
                            std::shared_ptr<Segment> segment) {
   FC_CHECK(segment->sealed());
   absl::MutexLock lock(&mu_);

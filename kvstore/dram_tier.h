@@ -22,7 +22,7 @@ class DramTier : public Tier {
   ~DramTier() override;
 
   std::string Name() const override { return "dram"; }
-  absl::Status Put(const SegmentId& id,
+  absl::Status Put(const SegmentId& id, const SegmentOrigin& origin,
                    std::shared_ptr<Segment> segment) override;
   absl::StatusOr<std::shared_ptr<const SegmentView>> Pin(
       const SegmentId& id) override;

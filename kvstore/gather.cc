@@ -66,8 +66,8 @@ void Gatherer::ReadRun(const SessionSnapshot& session,
                        size_t end) {
   const SegmentView* view = ViewOf(session, entries[begin].block);
   if (view == nullptr) return;
-  view->Read(entries[begin].layer,
-             std::span(reads_).subspan(begin, end - begin));
+  view->StartRead(entries[begin].layer,
+                  std::span(reads_).subspan(begin, end - begin), &pending_);
 }
 
 PackedPush Gatherer::Pack(const SessionSnapshot& session,
@@ -103,6 +103,8 @@ PackedPush Gatherer::Pack(const SessionSnapshot& session,
     }
     ReadRun(session, entries, begin, end);
   }
+  if (pending_ != nullptr) pending_->Finish();
+  pending_ = nullptr;
   for (size_t i = 0; i < push.entries; ++i) {
     const BlockRead& read = reads_[i];
     PushEntry entry{entries[i].block,      entries[i].kv_head,

@@ -3,6 +3,7 @@
 #define FORECACHE_KVSTORE_GATHER_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -51,6 +52,7 @@ class Gatherer {
                size_t end);
 
   std::vector<BlockRead> reads_;
+  std::unique_ptr<PendingReads> pending_;  // while packing
 };
 
 }  // namespace forecache

@@ -11,11 +11,6 @@
 namespace forecache {
 namespace {
 
-// Kernels want planes at cache lines.
-size_t CodeStride(const KvGeometry& geometry, CodeKind kind) {
-  return (CodePlaneBytes(kind, geometry.head_dim) + 63) / 64 * 64;
-}
-
 size_t Planes(const KvGeometry& geometry) {
   return size_t{1} * geometry.layers * geometry.kv_heads;
 }
@@ -43,6 +38,11 @@ void CopyPart(std::byte* to, const std::byte* from, size_t bytes,
 size_t Segment::OpenBytes(const KvGeometry& geometry) {
   return geometry.SegmentBytes() +
          Planes(geometry) * kSegmentBlocks * sizeof(wire::PartChecksums);
+}
+
+// Kernels want planes at cache lines.
+size_t Segment::CodeStride(const KvGeometry& geometry, CodeKind code_kind) {
+  return (CodePlaneBytes(code_kind, geometry.head_dim) + 63) / 64 * 64;
 }
 
 size_t Segment::CodeBytes(const KvGeometry& geometry, CodeKind code_kind) {

@@ -38,6 +38,16 @@ struct BlockRead {
   wire::BlockStatus status = wire::BlockStatus::kNotFound;
 };
 
+// Reads under way, of any number of segments of one tier.
+//
+// Threads: one thread.
+class PendingReads {
+ public:
+  virtual ~PendingReads() = default;
+  // Waits for them, checks them and sets their status.
+  virtual void Finish() = 0;
+};
+
 // What can be read of a segment.  Whoever holds one by shared_ptr pins it: its
 // bytes stay where they are until the last holder lets go.
 //
@@ -54,6 +64,13 @@ class SegmentView {
   // does not match its checksum has kDataLoss and must not be used.  A tier on
   // a device starts all the reads before it waits for the first.
   virtual void Read(int layer, std::span<BlockRead> reads) const = 0;
+  // The same, but a tier on a device may leave reads under way in `pending`,
+  // which it makes when it is null: so those of many segments are under way
+  // together.  `reads` stay where they are until Finish.
+  virtual void StartRead(int layer, std::span<BlockRead> reads,
+                         std::unique_ptr<PendingReads>* pending) const {
+    Read(layer, reads);
+  }
 
   // Where a block is in memory, for BlockRead::next.
   virtual BlockPlace Place(int layer, int kv_head, int block) const {
@@ -98,6 +115,8 @@ class Segment : public SegmentView {
   // What Create and Seal take from the arena.
   static size_t OpenBytes(const KvGeometry& geometry);
   static size_t CodeBytes(const KvGeometry& geometry, CodeKind code_kind);
+  // From one code plane to the next.
+  static size_t CodeStride(const KvGeometry& geometry, CodeKind code_kind);
 
   ~Segment() override;
   Segment(const Segment&) = delete;

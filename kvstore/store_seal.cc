@@ -100,7 +100,7 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
   if (held) {
     ref.pin = index_.Pin(sealing.id);
   } else {
-    FC_RETURN_IF_ERROR(tier_->Put(sealing.id, sealing.segment));
+    FC_RETURN_IF_ERROR(tier_->Put(sealing.id, {}, sealing.segment));
     // The nearest ancestor that lies here: it must not go before this one.
     ref.pin = index_.Insert(sealing.id, session->SealedBefore(sealing.number),
                             session->OwnerOf(sealing.number)->id,

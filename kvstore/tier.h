@@ -1,7 +1,7 @@
 // The seam of the memory hierarchy: a place where sealed segments live.
 //
-// DramTier is the first one; one on SSD follows.  tests/contract/tier_test.cc
-// holds every implementation to this page.
+// DramTier and ssd/ssd_tier.h's SsdTier.  tests/contract/tier_test.cc holds
+// every implementation to this page.
 #ifndef FORECACHE_KVSTORE_TIER_H_
 #define FORECACHE_KVSTORE_TIER_H_
 
@@ -15,6 +15,16 @@
 #include "kvstore/segment_id.h"
 
 namespace forecache {
+
+// Whose a segment is, and what it was computed from.
+//
+// Threads: a value.
+struct SegmentOrigin {
+  SegmentId parent;  // the nearest ancestor that lies in this store
+  ModelDigest model;
+  std::string tenant = "default";
+  bool operator==(const SegmentOrigin&) const = default;
+};
 
 // A Tier holds sealed segments by id.  It does not choose what to evict: the
 // index does, which knows parents and sessions; the tier says who is pinned.
@@ -32,10 +42,12 @@ class Tier {
   // kAlreadyExists when the id is held: `segment` is then the caller's still.
   // kResourceExhausted when it does not fit.
   // REQUIRES: segment->sealed().
-  virtual absl::Status Put(const SegmentId& id,
+  virtual absl::Status Put(const SegmentId& id, const SegmentOrigin& origin,
                            std::shared_ptr<Segment> segment) = 0;
 
-  // A segment that cannot go away while the pointer lives.  kNotFound.
+  // A segment that cannot go away while the pointer lives.  kNotFound.  What a
+  // tier on a device has to bring to memory for it may fail: kResourceExhausted
+  // when the arena is full, kDataLoss, kUnavailable.
   virtual absl::StatusOr<std::shared_ptr<const SegmentView>> Pin(
       const SegmentId& id) = 0;
 

@@ -4,13 +4,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "common/check.h"
+#include "common/metrics.h"
 #include "kvstore/dram_tier.h"
+#include "kvstore/ssd/ssd_tier.h"
+#include "kvstore/ssd/testing/memory_disk.h"
+#include "kvstore/ssd/uring_disk.h"
 #include "tests/kvstore/context.h"
 
 namespace forecache {
@@ -72,7 +77,7 @@ class TierTest : public ::testing::TestWithParam<TierCase> {
 
 TEST_P(TierTest, GivesBackWhatWasPut) {
   TestContext context(1, 1);
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   EXPECT_EQ(tier_->segments(), 1);
   auto view = tier_->Pin(Id(1));
   ASSERT_TRUE(view.ok());
@@ -98,16 +103,16 @@ TEST_P(TierTest, MissesWhatIsNotThere) {
 
 TEST_P(TierTest, PutTwiceSaysSo) {
   TestContext context(2, 1);
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   size_t used = tier_->used_bytes();
-  EXPECT_TRUE(absl::IsAlreadyExists(tier_->Put(Id(1), Sealed(context))));
+  EXPECT_TRUE(absl::IsAlreadyExists(tier_->Put(Id(1), {}, Sealed(context))));
   EXPECT_EQ(tier_->used_bytes(), used);
   EXPECT_EQ(tier_->segments(), 1);
 }
 
 TEST_P(TierTest, ManyReadsAtOnce) {
   TestContext context(3, 1);
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   auto view = *tier_->Pin(Id(1));
   const size_t part = context.geometry().PartBytes();
   std::vector<std::byte> bytes(32 * part);
@@ -127,7 +132,7 @@ TEST_P(TierTest, ManyReadsAtOnce) {
 
 TEST_P(TierTest, DamageIsSeen) {
   TestContext context(4, 1);
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   auto view = *tier_->Pin(Id(1));
   for (bool value_part : {false, true}) {
     int block = value_part ? 5 : 6;
@@ -140,7 +145,7 @@ TEST_P(TierTest, DamageIsSeen) {
 
 TEST_P(TierTest, PinOutlivesDrop) {
   TestContext context(5, 1);
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   EXPECT_FALSE(tier_->IsPinned(Id(1)));
   auto view = *tier_->Pin(Id(1));
   auto again = *tier_->Pin(Id(1));
@@ -151,7 +156,7 @@ TEST_P(TierTest, PinOutlivesDrop) {
   EXPECT_GT(tier_->used_bytes(), 0);
   EXPECT_EQ(Read(*again, context, 0, 0, 9), wire::BlockStatus::kOk);
   // The same id may come back meanwhile.
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   EXPECT_FALSE(tier_->IsPinned(Id(1)));
   again = nullptr;
   EXPECT_EQ(tier_->Drop(Id(1)), absl::OkStatus());
@@ -160,22 +165,46 @@ TEST_P(TierTest, PinOutlivesDrop) {
 
 TEST_P(TierTest, CountsItsBytes) {
   TestContext context(6, 1);
-  ASSERT_EQ(tier_->Put(Id(1), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
   size_t one = tier_->used_bytes();
   EXPECT_GE(one, context.geometry().SegmentBytes());
-  ASSERT_EQ(tier_->Put(Id(2), Sealed(context)), absl::OkStatus());
+  ASSERT_EQ(tier_->Put(Id(2), {}, Sealed(context)), absl::OkStatus());
   EXPECT_EQ(tier_->used_bytes(), 2 * one);
   EXPECT_LE(tier_->used_bytes(), tier_->capacity_bytes());
   EXPECT_EQ(tier_->Drop(Id(1)), absl::OkStatus());
   EXPECT_EQ(tier_->used_bytes(), one);
 }
 
+std::unique_ptr<Tier> MakeSsd(DramArena* arena, std::unique_ptr<Disk> disk) {
+  static Metrics* metrics = new Metrics();
+  auto tier = SsdTier::Open({.capacity_bytes = size_t{8} << 20,
+                             .extent_bytes = size_t{64} << 10},
+                            std::move(disk), arena, metrics);
+  FC_CHECK_OK(tier.status());
+  return *std::move(tier);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Tiers, TierTest,
-    ::testing::Values(TierCase{"dram",
-                               [](DramArena* arena) {
-                                 return std::make_unique<DramTier>(arena);
-                               }}),
+    ::testing::Values(
+        TierCase{"dram",
+                 [](DramArena* arena) {
+                   return std::make_unique<DramTier>(arena);
+                 }},
+        TierCase{"ssd_in_memory",
+                 [](DramArena* arena) {
+                   return MakeSsd(arena, NewMemoryDisk(
+                                             std::make_shared<MemoryFiles>()));
+                 }},
+        TierCase{"ssd",
+                 [](DramArena* arena) {
+                   static int number = 0;
+                   auto disk = OpenUringDisk(
+                       absl::StrCat(std::getenv("TEST_TMPDIR"), "/tier",
+                                    ++number));
+                   FC_CHECK_OK(disk.status());
+                   return MakeSsd(arena, *std::move(disk));
+                 }}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

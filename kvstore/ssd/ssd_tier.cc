@@ -1,0 +1,259 @@
+#include "kvstore/ssd/ssd_tier.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/crc32c.h"
+#include "common/status.h"
+
+namespace forecache {
+
+SsdTier::SsdTier(std::unique_ptr<Disk> disk, DramArena* arena,
+                 Metrics* metrics)
+    : disk_(std::move(disk)), arena_(arena), metrics_(metrics) {}
+
+SsdTier::~SsdTier() = default;
+
+std::shared_ptr<SsdTier::Held> SsdTier::Find(const SegmentId& id) const {
+  absl::MutexLock lock(&mu_);
+  auto found = held_.find(id);
+  return found == held_.end() ? nullptr : found->second;
+}
+
+absl::StatusOr<std::shared_ptr<const SegmentView>> SsdTier::Pin(
+    const SegmentId& id) {
+  std::shared_ptr<Held> held = Find(id);
+  if (held == nullptr) {
+    return absl::NotFoundError(absl::StrCat("segment ", id.ToHex()));
+  }
+  absl::MutexLock loading(&held->loading);
+  {
+    absl::MutexLock lock(&mu_);
+    if (auto live = held->live.lock()) return live;
+  }
+  FC_ASSIGN_OR_RETURN(auto loaded,
+                      SsdSegment::Load(held->place, io_.get(), arena_));
+  absl::MutexLock lock(&mu_);
+  held->live = loaded;
+  return loaded;
+}
+
+bool SsdTier::IsPinned(const SegmentId& id) const {
+  absl::MutexLock lock(&mu_);
+  auto found = held_.find(id);
+  return found != held_.end() && !found->second->live.expired();
+}
+
+absl::Status SsdTier::Drop(const SegmentId& id) {
+  std::shared_ptr<Held> dropped;  // goes after the lock, and after its record
+  {
+    absl::MutexLock lock(&mu_);
+    auto found = held_.find(id);
+    if (found == held_.end()) {
+      return absl::NotFoundError(absl::StrCat("segment ", id.ToHex()));
+    }
+    dropped = std::move(found->second);
+    held_.erase(found);
+  }
+  absl::Status forgotten = metadata_->Delete(id);
+  if (forgotten.ok()) return absl::OkStatus();
+  dropped->place->lost = true;
+  metrics_.metadata_errors->Add();
+  return Failed(forgotten);
+}
+
+absl::Status SsdTier::Put(const SegmentId& id, const SegmentOrigin& origin,
+                          std::shared_ptr<Segment> segment) {
+  FC_CHECK(segment->sealed());
+  return Write(id, origin, *segment, [](size_t) { return true; });
+}
+
+absl::Status SsdTier::Failed(const absl::Status& status) {
+  if (absl::IsUnavailable(status) || absl::IsResourceExhausted(status) ||
+      absl::IsDataLoss(status)) {
+    writable_ = false;
+  }
+  return status;
+}
+
+SsdPlace::GiveBack SsdTier::GiveBack() {
+  return [this](std::vector<uint32_t> extents) {
+    absl::MutexLock lock(&mu_);
+    freed_.insert(freed_.end(), extents.begin(), extents.end());
+  };
+}
+
+absl::StatusOr<std::vector<uint32_t>> SsdTier::TakeExtents(size_t count) {
+  std::vector<uint32_t> freed;
+  {
+    absl::MutexLock lock(&mu_);
+    if (free_.size() < count) freed.swap(freed_);
+  }
+  if (!freed.empty()) {
+    // The records that named them are gone for good after this.
+    absl::Status synced = metadata_->Sync();
+    absl::MutexLock lock(&mu_);
+    if (!synced.ok()) {
+      freed_.insert(freed_.end(), freed.begin(), freed.end());
+      metrics_.metadata_errors->Add();
+      return Failed(synced);
+    }
+    free_.insert(freed.begin(), freed.end());
+  }
+  absl::MutexLock lock(&mu_);
+  if (free_.size() < count) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "ssd: ", count, " extents are wanted, ", free_.size(), " are free"));
+  }
+  std::vector<uint32_t> extents;
+  for (size_t i = 0; i < count; ++i) {
+    extents.push_back(*free_.begin());
+    free_.erase(free_.begin());
+  }
+  return extents;
+}
+
+size_t SsdTier::ExtentsOf(const SegmentView& segment) const {
+  return SegmentLayout(segment.geometry(), segment.code_kind())
+      .Extents(extent_bytes_);
+}
+
+bool SsdTier::HasRoomFor(const SegmentView& segment) const {
+  absl::MutexLock lock(&mu_);
+  return free_.size() + freed_.size() >= ExtentsOf(segment);
+}
+
+bool SsdTier::CouldHold(const SegmentView& segment) const {
+  return ExtentsOf(segment) <= extents_;
+}
+
+absl::Status SsdTier::Write(const SegmentId& id, const SegmentOrigin& origin,
+                            const SegmentView& segment,
+                            const WriteGate& gate) {
+  absl::MutexLock writing(&write_mu_);
+  if (!writable()) {
+    return absl::FailedPreconditionError("ssd: writing has failed before");
+  }
+  if (Find(id) != nullptr) {
+    return absl::AlreadyExistsError(absl::StrCat("segment ", id.ToHex()));
+  }
+  SegmentRecord record;
+  record.id = id;
+  record.origin = origin;
+  record.geometry = segment.geometry();
+  record.generation = generation_++;
+  record.code_kind = segment.code_kind();
+  FC_ASSIGN_OR_RETURN(record.extents, TakeExtents(ExtentsOf(segment)));
+  auto place = std::make_shared<SsdPlace>(std::move(record), GiveBack());
+  FC_RETURN_IF_ERROR(WriteData(segment, gate, place.get()));
+  if (absl::Status synced = file_->Sync(); !synced.ok()) {
+    metrics_.write_errors->Add();
+    return Failed(synced);
+  }
+  if (absl::Status put = metadata_->Put(place->record, clock_++); !put.ok()) {
+    place->lost = true;  // it may be there all the same
+    metrics_.metadata_errors->Add();
+    return Failed(put);
+  }
+  absl::MutexLock lock(&mu_);
+  held_.emplace(id, std::make_shared<Held>(std::move(place)));
+  return absl::OkStatus();
+}
+
+// Two slices take turns: one is filled while the other is written.
+absl::Status SsdTier::WriteData(const SegmentView& segment,
+                                const WriteGate& gate, SsdPlace* place) {
+  struct Slice {
+    PageBuffer buffer;
+    std::vector<DiskOp> ops;
+    std::unique_ptr<DiskQueue> queue;
+  };
+  const SegmentLayout& layout = place->layout;
+  const size_t part = place->record.geometry.PartBytes();
+  const size_t plane_bytes = kSegmentBlocks * layout.block_bytes;
+  const size_t per_slice = std::max<size_t>(1, extent_bytes_ / plane_bytes);
+  std::vector<Slice> slices;
+  for (int i = 0; i < kSsdWriteSlices; ++i) {
+    slices.push_back({PageBuffer(per_slice * plane_bytes), {},
+                      file_->NewQueue(kSsdQueueDepth)});
+  }
+  auto wait = [&](Slice& slice) {
+    slice.queue->Wait();
+    absl::Status status = io_->Check(slice.ops);
+    slice.ops.clear();
+    return Failed(status);
+  };
+  PageBuffer tail(layout.tail_bytes);
+  std::fill_n(tail.data(), tail.size(), std::byte{0});
+  std::vector<BlockRead> reads(kSegmentBlocks);
+  for (size_t first = 0, turn = 0; first < layout.planes;
+       first += per_slice, ++turn) {
+    const size_t count = std::min(per_slice, layout.planes - first);
+    if (!gate(count * plane_bytes)) return absl::CancelledError("ssd: stopped");
+    Slice& slice = slices[turn % slices.size()];
+    FC_RETURN_IF_ERROR(wait(slice));
+    for (size_t i = 0; i < count; ++i) {
+      const int layer = static_cast<int>((first + i) / layout.kv_heads);
+      const int head = static_cast<int>((first + i) % layout.kv_heads);
+      std::byte* at = slice.buffer.data() + i * plane_bytes;
+      for (int b = 0; b < kSegmentBlocks; ++b, at += layout.block_bytes) {
+        reads[b] = {head, b, at, at + part};
+      }
+      segment.Read(layer, reads);
+      for (const BlockRead& read : reads) {
+        if (read.status != wire::BlockStatus::kOk) {
+          return absl::DataLossError(absl::StrCat(
+              "block ", read.block, " of layer ", layer, " is damaged"));
+        }
+        std::memcpy(tail.data() +
+                        layout.ChecksumOffset(layer, head, read.block),
+                    &read.checksums, sizeof(read.checksums));
+      }
+      const ByteView codes = segment.CodePlane(layer, head);
+      FC_CHECK(!codes.empty() && codes.size() <= layout.code_stride);
+      std::ranges::copy(codes, tail.data() + layout.CodeOffset(layer, head));
+    }
+    io_->Append(*place, DiskOp::Kind::kWrite, first * plane_bytes,
+                count * plane_bytes, slice.buffer.data(), &slice.ops);
+    slice.queue->Start(slice.ops);
+  }
+  for (Slice& slice : slices) FC_RETURN_IF_ERROR(wait(slice));
+  if (!gate(layout.tail_bytes)) return absl::CancelledError("ssd: stopped");
+  place->record.tail_crc = Crc32c({tail.data(), layout.tail_bytes});
+  return WriteTail(*place, tail.data());
+}
+
+absl::Status SsdTier::WriteTail(const SsdPlace& place, std::byte* tail) {
+  std::vector<DiskOp> ops;
+  io_->Append(place, DiskOp::Kind::kWrite, place.layout.tail_offset,
+              place.layout.tail_bytes, tail, &ops);
+  auto queue = file_->NewQueue(kSsdQueueDepth);
+  queue->Start(ops);
+  queue->Wait();
+  return Failed(io_->Check(ops));
+}
+
+void SsdTier::Touch(std::span<const SegmentId> ids) {
+  if (ids.empty() || !writable()) return;
+  std::vector<SegmentId> held;
+  for (const SegmentId& id : ids) {
+    if (Find(id) != nullptr) held.push_back(id);
+  }
+  if (metadata_->Touch(held, clock_++).ok()) return;
+  metrics_.metadata_errors->Add();  // only the order of eviction suffers
+}
+
+size_t SsdTier::used_bytes() const {
+  absl::MutexLock lock(&mu_);
+  return (extents_ - free_.size() - freed_.size()) * extent_bytes_;
+}
+
+size_t SsdTier::segments() const {
+  absl::MutexLock lock(&mu_);
+  return held_.size();
+}
+
+}  // namespace forecache
