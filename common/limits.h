@@ -97,11 +97,15 @@ inline constexpr size_t kSsdMetadataBytesMin = size_t{4} << 20;
 inline constexpr size_t kSsdMetadataShare = 256;
 inline constexpr size_t kSsdRecordBytesMax = size_t{1} << 20;
 inline constexpr int kSsdTenantBytesMax = 255;
-inline constexpr size_t kSsdDemotionsMax = 256;  // segments waiting to be written
-inline constexpr Nanos kSsdRoomWait = kSecond;   // for one of them to be written
-inline constexpr Nanos kSsdDurableWait = 5 * kSecond;
-inline constexpr Nanos kSsdLoadsFirst = 10 * kMillisecond;  // a store's patience
+inline constexpr size_t kSsdDemotionsMax = 256;  // segments to be written
+inline constexpr Nanos kSsdRoomWait = kSecond;  // for one of them
+inline constexpr Nanos kSsdDurableWait = 4 * kSecond;  // < kRpcTimeout
+inline constexpr Nanos kSsdLoadsFirst = 10 * kMillisecond;  // a write's wait
 inline constexpr size_t kSsdTouchedMax = 4096;  // uses not written down yet
+inline constexpr size_t kSsdPromotionsMax = 1024;
+inline constexpr size_t kSsdScrubBytesPerSecond = size_t{4} << 20;
+inline constexpr size_t kSsdScrubStepBytes = size_t{1} << 20;
+inline constexpr Nanos kSsdIdleWait = kSecond;
 
 // --- Worker ---------------------------------------------------------------
 inline constexpr int kPrefillChunkTokens = 512;

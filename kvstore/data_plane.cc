@@ -230,8 +230,9 @@ void DataPlane::OnPutBlocks(Endpoint* from, const wire::Message& message) {
   auto body = wire::BodyOf<wire::PutBlocksBody>(message);
   absl::Status status = body.status();
   if (body.ok()) {
-    status = store_->PutBlocks(*session, body->layer, body->first_block,
-                               body->block_count, message.payload);
+    status = store_->PutBlocks(*std::move(session), body->layer,
+                               body->first_block, body->block_count,
+                               message.payload);
   }
   if (status.ok()) return Answer(from, message.header, MessageType::kPutAck);
   Counter* counter = metrics_.refused_request;

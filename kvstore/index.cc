@@ -24,6 +24,16 @@ Index::EntryRef Index::Pin(const SegmentId& id) {
   return found->second;
 }
 
+Index::EntryRef Index::Find(const SegmentId& id) const {
+  auto found = entries_.find(id);
+  return found == entries_.end() ? nullptr : found->second;
+}
+
+void Index::Hold(const EntryRef& entry) {
+  ++entry->pins;
+  if (entry->held) Refresh(entry->id);
+}
+
 void Index::Unpin(const EntryRef& entry) {
   FC_CHECK(entry->pins > 0);
   --entry->pins;
@@ -67,6 +77,12 @@ std::optional<SegmentId> Index::Evict() {
   if (victim == nullptr) return std::nullopt;
   Erase(victim->id);
   return victim->id;
+}
+
+size_t Index::CountIn(const Index& other) const {
+  size_t both = 0;
+  for (const auto& [id, entry] : entries_) both += other.Contains(id);
+  return both;
 }
 
 // Tells the policy whether `id` may go now.

@@ -46,6 +46,10 @@ class Index {
 
   // The segment, used now and pinned once more; null when it is not held.
   EntryRef Pin(const SegmentId& id);
+  // The segment, neither used nor pinned; null when it is not held.
+  EntryRef Find(const SegmentId& id) const;
+  // Pins it once more, which is no use of it.
+  void Hold(const EntryRef& entry);
   // Ends one pin.
   void Unpin(const EntryRef& entry);
 
@@ -68,6 +72,8 @@ class Index {
   std::optional<SegmentId> Evict();
 
   size_t size() const { return entries_.size(); }
+  // How many of its segments the other one holds, too.
+  size_t CountIn(const Index& other) const;
 
  private:
   void Refresh(const SegmentId& id);

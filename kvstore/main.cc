@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "common/tls.h"
 #include "kernels/block_scores.h"
 #include "kvstore/data_plane.h"
+#include "kvstore/ssd/uring_disk.h"
 #include "kvstore/store.h"
 #include "kvstore/store_flags.h"
 #include "kvstore/store_service.h"
@@ -33,13 +35,39 @@ constexpr int kDone = 0;
 constexpr int kSomethingMissing = 3;
 constexpr Nanos kTick = kSecond;
 constexpr Nanos kShutdownGrace = 2 * kSecond;
+constexpr Nanos kFlushGrace = 10 * kSecond;
+constexpr char kSecretFile[] = "secret";  // of --ssd-dir
 
 int Fail(const absl::Status& status) {
   std::cerr << "store: " << status.message() << "\n";
   return kSomethingMissing;
 }
 
-absl::StatusOr<TenantSecret> LoadTenantSecret(const std::string& path) {
+// The secret that is kept beside the segments whose ids it keys.
+absl::StatusOr<TenantSecret> KeptSecret(Disk* disk) {
+  FC_RETURN_IF_ERROR(disk->Lock());
+  auto kept = disk->ReadFile(kSecretFile);
+  TenantSecret secret = TenantSecret::Random();
+  const size_t size = secret.bytes.size();
+  if (absl::IsNotFound(kept.status())) {
+    std::string bytes(size, 0);
+    std::memcpy(bytes.data(), secret.bytes.data(), size);
+    FC_RETURN_IF_ERROR(disk->WriteFile(kSecretFile, bytes));
+    return secret;
+  }
+  FC_RETURN_IF_ERROR(kept.status());
+  if (kept->size() != size) {
+    return absl::DataLossError(absl::StrCat(
+        disk->Name(), ": '", kSecretFile, "' has ", kept->size(),
+        " bytes, must have ", size, ": without it the segments are lost"));
+  }
+  std::memcpy(secret.bytes.data(), kept->data(), size);
+  return secret;
+}
+
+absl::StatusOr<TenantSecret> LoadTenantSecret(const std::string& path,
+                                              Disk* disk) {
+  if (path.empty() && disk != nullptr) return KeptSecret(disk);
   if (path.empty()) return TenantSecret::Random();
   std::ifstream file(path, std::ios::binary);
   std::ostringstream bytes;
@@ -116,6 +144,8 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
                       {"eviction", flags.eviction},
                       {"isa", KernelIsa()},
                       {"dram_mib", flags.dram_mib},
+                      {"ssd_dir", flags.ssd_dir},
+                      {"ssd_mib", flags.ssd_dir.empty() ? 0 : flags.ssd_mib},
                       {"huge_pages", store.arena().huge_pages()}});
   if (flags.tls_cert.empty()) {
     LogWarning(
@@ -207,6 +237,30 @@ absl::StatusOr<StoreServiceOptions> ServiceOptionsOf(const StoreFlags& flags) {
   return options;
 }
 
+absl::StatusOr<std::unique_ptr<StoreCore>> OpenStore(const StoreFlags& flags,
+                                                     Metrics* metrics) {
+  std::unique_ptr<Disk> disk;
+  if (!flags.ssd_dir.empty()) {
+    auto opened = OpenUringDisk(flags.ssd_dir);
+    if (!opened.ok()) return Annotate(opened.status(), "--ssd-dir");
+    disk = *std::move(opened);
+  }
+  StoreOptions options;
+  FC_ASSIGN_OR_RETURN(options.tenant_secret,
+                      LoadTenantSecret(flags.tenant_secret, disk.get()));
+  options.dram_bytes = flags.dram_mib << 20;
+  options.eviction = flags.eviction;
+  options.probe_source =
+      flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;
+  options.code_kind =
+      flags.probe_codes == 4 ? CodeKind::k4Bit : CodeKind::k2BitRotated;
+  options.ssd.tier.capacity_bytes = flags.ssd_mib << 20;
+  options.ssd.write_bytes_per_second = flags.ssd_write_mib_per_s << 20;
+  options.ssd.promote_bytes_per_second = flags.ssd_promote_mib_per_s << 20;
+  options.ssd.scrub_bytes_per_second = flags.ssd_scrub_mib_per_s << 20;
+  return StoreCore::Create(options, Clock::Real(), metrics, std::move(disk));
+}
+
 int Run(const StoreFlags& flags) {
   // Before any thread starts, so that all of them inherit it.
   sigset_t signals;
@@ -219,18 +273,8 @@ int Run(const StoreFlags& flags) {
   Metrics metrics;
   auto metrics_port = metrics.Serve(flags.metrics);
   if (!metrics_port.ok()) return Fail(metrics_port.status());
-  auto secret = LoadTenantSecret(flags.tenant_secret);
-  if (!secret.ok()) return Fail(secret.status());
-  StoreOptions options;
-  options.dram_bytes = flags.dram_mib << 20;
-  options.tenant_secret = *secret;
-  options.eviction = flags.eviction;
-  options.probe_source =
-      flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;
-  options.code_kind =
-      flags.probe_codes == 4 ? CodeKind::k4Bit : CodeKind::k2BitRotated;
-  auto store = StoreCore::Create(options, Clock::Real(), &metrics);
-  if (!store.ok()) return Fail(Annotate(store.status(), "--dram-mib"));
+  auto store = OpenStore(flags, &metrics);
+  if (!store.ok()) return Fail(store.status());
   auto transport = OpenTransport(flags, &metrics);
   if (!transport.ok()) return Fail(transport.status());
   DataPlane data_plane(store->get(), *std::move(transport),
@@ -271,6 +315,9 @@ int Run(const StoreFlags& flags) {
   if (admin_control.server != nullptr) admin_control.server->Shutdown(grace);
   control->server->Shutdown(grace);
   data_plane.Stop();
+  if (!(*store)->FlushSsd(kFlushGrace)) {
+    LogWarning("stopped before all sealed segments were on SSD");
+  }
   return kDone;
 }
 

@@ -30,6 +30,7 @@ struct SegmentRef {
   std::shared_ptr<const SegmentView> view;  // null until a block is put
   std::shared_ptr<Segment> open;            // while it is open
   Index::EntryRef pin;                      // once it is sealed
+  bool on_ssd = false;                      // whose index the pin is of
   bool sealed() const { return pin != nullptr; }
 };
 

@@ -35,7 +35,8 @@ size_t PrefixSegmentsMax(size_t prompt_tokens) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
-    const StoreOptions& options, Clock* clock, Metrics* metrics) {
+    const StoreOptions& options, Clock* clock, Metrics* metrics,
+    std::unique_ptr<Disk> disk) {
   if (NewEvictionPolicy(options.eviction, kEvictionSeed) == nullptr) {
     return absl::InvalidArgumentError(
         absl::StrCat("eviction: no policy '", options.eviction, "'"));
@@ -43,6 +44,9 @@ absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
   FC_ASSIGN_OR_RETURN(auto arena, DramArena::Create(options.dram_bytes));
   auto store = std::unique_ptr<StoreCore>(
       new StoreCore(options, std::move(arena), clock, metrics));
+  if (disk != nullptr) {
+    FC_RETURN_IF_ERROR(store->OpenSsd(std::move(disk), metrics));
+  }
   store->UpdateGauges();
   return store;
 }
@@ -58,10 +62,23 @@ StoreCore::StoreCore(const StoreOptions& options,
       arena_(std::move(arena)),
       tier_(std::make_unique<DramTier>(arena_.get())),
       index_(NewEvictionPolicy(options.eviction, kEvictionSeed)),
-      sessions_(options.sessions_max, options.session_idle_timeout) {}
+      ssd_index_(NewEvictionPolicy(options.eviction, kEvictionSeed)),
+      sessions_(options.sessions_max, options.session_idle_timeout),
+      write_pacer_(options.ssd.write_bytes_per_second),
+      promote_pacer_(options.ssd.promote_bytes_per_second),
+      scrub_pacer_(options.ssd.scrub_bytes_per_second) {}
 
 StoreCore::~StoreCore() {
+  stopping_ = true;
+  {
+    absl::MutexLock lock(&mu_);
+    work_.stop = true;
+    ssd_work_.SignalAll();
+  }
+  if (ssd_thread_.joinable()) ssd_thread_.join();
   absl::MutexLock lock(&mu_);
+  for (const Demotion& demotion : work_.demotions) index_.Unpin(demotion.pin);
+  work_.demotions.clear();
   for (auto& session : sessions_.RemoveAll()) EndSession(session.get());
 }
 
@@ -98,7 +115,9 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
   // What is decoded later is nobody else's.
   wanted.domain_segments =
       std::min(wanted.domain_segments, wanted.chain.size());
+  const bool scattered = wanted.scattered;
   NewSession opened;
+  SegmentTable table;
   {
     absl::MutexLock lock(&mu_);
     // It may have been removed or changed since.
@@ -109,47 +128,61 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
     LimitDomain(&wanted, prompt);
     FC_ASSIGN_OR_RETURN(Session * session,
                         sessions_.Open(clock_->Now(), std::move(wanted)));
-    index_.Arrive({.now = clock_->Now(),
-                   .chain = session->chain,
-                   .tenant = session->tenant->id});
-    const size_t leading = PinPrefix(prompt.size(), session);
+    session->segments = std::make_shared<SegmentTable>();
     opened.id = session->id;
     std::copy(session->key, session->key + 2, opened.key);
+    table = PinPrefix(prompt.size(), *session);
+  }
+  LoadPinned(options.tenant, scattered, &table);
+  {
+    absl::MutexLock lock(&mu_);
+    auto session = FindSession(opened.id, options.tenant);
+    if (!session.ok()) {  // its tenant was removed meanwhile
+      for (const SegmentRef& ref : table) Unpin(ref);
+      return session.status();
+    }
+    CountHits(table);
+    size_t leading = 0;
+    while (leading < table.size() && table[leading].sealed()) ++leading;
+    (*session)->segments = std::make_shared<SegmentTable>(std::move(table));
     opened.cached_tokens = static_cast<int>(leading) * kSegmentTokens;
-    opened.held_segments = session->Snapshot().SealedSegments();
+    opened.held_segments = (*session)->Snapshot().SealedSegments();
   }
   metrics_.sessions_opened->Add();
   metrics_.prefix_lookups->Add();
   metrics_.prefix_tokens_asked->Add(prompt.size());
   const size_t hit = opened.held_segments.size() * kSegmentTokens;
-  metrics_.prefix_tokens_hit->Add(hit);
   TenantMetrics::Series& tenant = tenant_metrics_.Of(options.tenant);
   tenant.prefix_tokens_asked->Add(prompt.size());
   tenant.prefix_tokens_hit->Add(hit);
   return opened;
 }
 
-size_t StoreCore::PinPrefix(size_t prompt_tokens, Session* session) {
-  auto table = std::make_shared<SegmentTable>();
-  const auto prefix =
-      std::span(session->chain).first(PrefixSegmentsMax(prompt_tokens));
-  const size_t leading = index_.LongestPrefix(prefix);
-  // From the end: what comes first is then used last, and evicted last.
-  for (size_t i = session->scattered ? prefix.size() : leading; i-- > 0;) {
-    auto pin = index_.Pin(prefix[i]);
-    if (pin == nullptr) continue;
-    auto view = tier_->Pin(prefix[i]);
-    FC_CHECK_OK(view.status());  // the index and the tier change together
-    if (table->size() <= i) table->resize(i + 1);
-    (*table)[i] = {*std::move(view), nullptr, std::move(pin)};
+SegmentTable StoreCore::PinPrefix(size_t prompt_tokens,
+                                  const Session& session) {
+  const PrefixRequest request = {.now = clock_->Now(),
+                                 .chain = session.chain,
+                                 .tenant = session.tenant->id};
+  index_.Arrive(request);
+  if (ssd_ != nullptr) ssd_index_.Arrive(request);
+  auto prefix =
+      std::span(session.chain).first(PrefixSegmentsMax(prompt_tokens));
+  if (!session.scattered) prefix = prefix.first(LongestPrefix(prefix));
+  return PinHeld(prefix);
+}
+
+void StoreCore::CountHits(const SegmentTable& table) {
+  for (const SegmentRef& ref : table) {
+    if (!ref.sealed()) continue;
+    (ref.on_ssd ? metrics_.prefix_tokens_hit_ssd
+                : metrics_.prefix_tokens_hit_dram)
+        ->Add(kSegmentTokens);
   }
-  session->segments = std::move(table);
-  return leading;
 }
 
 void StoreCore::EndSession(Session* session) {
   for (const SegmentRef& ref : *session->segments) {
-    if (ref.sealed()) index_.Unpin(ref.pin);
+    Unpin(ref);
   }
   session->segments = std::make_shared<SegmentTable>();
   session->open_segments = 0;
@@ -170,7 +203,7 @@ absl::StatusOr<int> StoreCore::LookupPrefix(const ModelIdentityFields& model,
   wanted.model = ModelDigest::Of(model);
   wanted.NameSegments(prompt, 0);
   absl::MutexLock lock(&mu_);
-  return static_cast<int>(index_.LongestPrefix(std::span(wanted.chain).first(
+  return static_cast<int>(LongestPrefix(std::span(wanted.chain).first(
              PrefixSegmentsMax(prompt.size())))) *
          kSegmentTokens;
 }
@@ -210,9 +243,23 @@ absl::StatusOr<SessionSnapshot> StoreCore::Snapshot(uint64_t session_id,
 }
 
 StoreOccupancy StoreCore::Occupancy() const {
+  StoreOccupancy now;
+  if (ssd_ != nullptr) {  // asks the disk, so before the lock
+    now.ssd_bytes = ssd_->used_bytes();
+    now.ssd_capacity_bytes = options_.ssd.tier.capacity_bytes;
+    now.ssd_metadata_bytes = ssd_->metadata_bytes();
+    now.ssd_writable = ssd_->writable();
+  }
   absl::MutexLock lock(&mu_);
-  return {sessions_.size(), index_.size(), sessions_.OpenSegments(),
-          arena_->used_bytes(), arena_->capacity_bytes()};
+  now.sessions = sessions_.size();
+  now.open_segments = sessions_.OpenSegments();
+  now.dram_bytes = arena_->used_bytes();
+  now.dram_capacity_bytes = arena_->capacity_bytes();
+  now.dram_segments = index_.size();
+  now.ssd_segments = ssd_index_.size();
+  now.segments = index_.size() + ssd_index_.size() - index_.CountIn(ssd_index_);
+  now.ssd_queued = work_.demotions.size() + work_.writing;
+  return now;
 }
 
 void StoreCore::UpdateGauges() {
@@ -222,6 +269,12 @@ void StoreCore::UpdateGauges() {
   metrics_.open_segments->Set(now.open_segments);
   metrics_.dram_bytes->Set(now.dram_bytes);
   metrics_.dram_capacity_bytes->Set(now.dram_capacity_bytes);
+  metrics_.ssd_segments->Set(now.ssd_segments);
+  metrics_.ssd_bytes->Set(now.ssd_bytes);
+  metrics_.ssd_capacity_bytes->Set(now.ssd_capacity_bytes);
+  metrics_.ssd_metadata_bytes->Set(now.ssd_metadata_bytes);
+  metrics_.ssd_queued->Set(now.ssd_queued);
+  metrics_.ssd_writable->Set(now.ssd_writable);
   tenant_metrics_.Update();
 }
 

@@ -4,10 +4,14 @@
 #ifndef FORECACHE_KVSTORE_STORE_H_
 #define FORECACHE_KVSTORE_STORE_H_
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -20,6 +24,8 @@
 #include "kvstore/index.h"
 #include "kvstore/probe.h"
 #include "kvstore/session.h"
+#include "kvstore/ssd/ssd_tier.h"
+#include "kvstore/ssd_work.h"
 #include "kvstore/store_metrics.h"
 #include "kvstore/tenant_metrics.h"
 #include "kvstore/tenants/registry.h"
@@ -43,6 +49,8 @@ struct StoreOptions {
   // Which segment goes first when memory is short: see EvictionPolicyNames.
   // Another than the default is for comparisons.
   std::string eviction = kEvictionDefault;
+  // Of the tier on SSD, for a store that is made with a disk.
+  SsdOptions ssd;
 };
 
 struct NewSession {
@@ -73,6 +81,7 @@ struct OpenOptions {
 struct SealResult {
   SegmentId id;
   bool already_held = false;
+  bool durable = false;  // a crash or restart does not lose it
 };
 
 // What is held now.  Counters are in StoreMetrics.
@@ -82,6 +91,14 @@ struct StoreOccupancy {
   size_t open_segments = 0;
   size_t dram_bytes = 0;
   size_t dram_capacity_bytes = 0;
+  size_t dram_segments = 0;  // sealed ones; those in both tiers count in both
+  // Of the tier on SSD, if there is one.
+  size_t ssd_segments = 0;
+  size_t ssd_bytes = 0;
+  size_t ssd_capacity_bytes = 0;
+  size_t ssd_metadata_bytes = 0;
+  size_t ssd_queued = 0;  // segments that wait to be written
+  bool ssd_writable = false;
 };
 
 // Threads: safe to call from any thread.  One lock guards sessions and index;
@@ -90,7 +107,8 @@ struct StoreOccupancy {
 class StoreCore {
  public:
   static absl::StatusOr<std::unique_ptr<StoreCore>> Create(
-      const StoreOptions& options, Clock* clock, Metrics* metrics);
+      const StoreOptions& options, Clock* clock, Metrics* metrics,
+      std::unique_ptr<Disk> disk = nullptr);
   ~StoreCore();
 
   // --- Tenants (store_tenants.cc) ---
@@ -148,7 +166,8 @@ class StoreCore {
   // part does not match its checksum; kFailedPrecondition: sealed;
   // kAlreadyExists: another content; kResourceExhausted: no memory that may be
   // evicted, or the tenant's ceiling; kNotFound: the session ended meanwhile.
-  absl::Status PutBlocks(const SessionSnapshot& session, uint32_t layer,
+  // Lets go of the snapshot's segments, so that they may make room.
+  absl::Status PutBlocks(SessionSnapshot session, uint32_t layer,
                          uint32_t first_block, uint32_t block_count,
                          ByteView payload) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -172,6 +191,17 @@ class StoreCore {
                                          TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
 
+  // --- SSD (store_ssd.cc, store_promote.cc, store_spill.cc) ---
+
+  // Waits until a sealed segment is on SSD, kSsdDurableWait at most.  Whether
+  // it is.
+  bool AwaitDurable(const SegmentId& id) ABSL_LOCKS_EXCLUDED(mu_);
+  // Waits until no segment waits to be written.  False after `timeout`.
+  bool FlushSsd(Nanos timeout) ABSL_LOCKS_EXCLUDED(mu_);
+  // Does one piece of the work between the tiers; false when there is none.
+  // For callers without background threads.
+  bool RunSsd() ABSL_LOCKS_EXCLUDED(mu_);
+
   // Flips a bit of a stored part, for tests.
   absl::Status CorruptBlock(uint64_t session_id, uint32_t layer,
                             uint32_t kv_head, uint32_t block, bool value_part,
@@ -188,14 +218,68 @@ class StoreCore {
   StoreCore(const StoreOptions& options, std::unique_ptr<DramArena> arena,
             Clock* clock, Metrics* metrics);
 
+  absl::Status OpenSsd(std::unique_ptr<Disk> disk, Metrics* metrics)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether any tier holds it.
+  bool Holds(const SegmentId& id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  size_t LongestPrefix(std::span<const SegmentId> ids) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Pins what is held of a chain; what is on SSD has no view yet.
+  SegmentTable PinHeld(std::span<const SegmentId> ids)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Unpin(const SegmentRef& ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Brings the code planes of what is on SSD to memory.  A segment that cannot
+  // be had leaves the table, and unless `scattered` those behind it do.
+  void LoadPinned(TenantId tenant, bool scattered, SegmentTable* table)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Puts a sealed segment in line to be written.
+  void Demote(const Index::EntryRef& entry, SegmentOrigin origin,
+              std::shared_ptr<const SegmentView> view)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Waits for a demotion that lets memory go; false when there is none.
+  bool AwaitDemotion() ABSL_LOCKS_EXCLUDED(mu_);
+  void SsdLoop();
+  bool WriteNext() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status WriteDemotion(const Demotion& demotion)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  void EndDemotion(Demotion demotion, const absl::Status& status)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Within the owner's ceiling, and sparing others' floors.
+  absl::Status MakeRoomOnSsd(const Demotion& demotion, size_t bytes)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  bool EvictFromSsd(TenantId owner, bool own_only) ABSL_LOCKS_EXCLUDED(mu_);
+  // Entries of the index, and what they count with their owners.
+  void InsertOnSsd(const SegmentId& id, const SegmentId& parent, TenantId owner,
+                   size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EraseOnSsd(const Index::EntryRef& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Drops the copy on SSD, whose entry it is; false when it is gone.
+  bool DropFromSsd(const Index::EntryRef& entry) ABSL_LOCKS_EXCLUDED(mu_);
+  bool MayWrite(size_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  bool NoteUses() ABSL_LOCKS_EXCLUDED(mu_);
+  bool ScrubNext() ABSL_LOCKS_EXCLUDED(mu_);
+  // A segment that sessions read from memory, and could from SSD.
+  std::optional<Promotion> PickSpill(std::optional<TenantId> owner)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Makes them read it from SSD; false when there is none.  Its memory comes
+  // back when the last snapshot goes.
+  bool SpillOne(std::optional<TenantId> owner = std::nullopt)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  bool PromoteNext() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<std::shared_ptr<Segment>> ReadSegment(const SegmentId& id,
+                                                       TenantId owner);
+  void Promoted(const Promotion& promotion, std::shared_ptr<Segment> segment)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
   // The tenant; kPermissionDenied when it was removed.
   absl::StatusOr<TenantRef> FindTenant(TenantId id) const;
   // The session, used now, of a caller of the control plane.
   absl::StatusOr<Session*> FindSession(uint64_t session_id, TenantId caller)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Pins what is held of the session's prompt.  Returns how many segments are
-  // held without a gap.
-  size_t PinPrefix(size_t prompt_tokens, Session* session)
+  // Pins what is held of the session's prompt; what is on SSD has no view yet.
+  SegmentTable PinPrefix(size_t prompt_tokens, const Session& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CountHits(const SegmentTable& table)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndSession(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The domain that a session asks for, if it may.
@@ -245,9 +329,22 @@ class StoreCore {
   // Before all that holds segments: those give their memory back to it.
   const std::unique_ptr<DramArena> arena_;
   const std::unique_ptr<Tier> tier_;
+  std::unique_ptr<SsdTier> ssd_;  // null: there is none
   mutable absl::Mutex mu_;
+  absl::CondVar ssd_work_;      // there is some
+  absl::CondVar ssd_progress_;  // a demotion has ended
   Index index_ ABSL_GUARDED_BY(mu_);
+  Index ssd_index_ ABSL_GUARDED_BY(mu_);
+  SsdWork work_ ABSL_GUARDED_BY(mu_);
   Sessions sessions_ ABSL_GUARDED_BY(mu_);
+  // Of the thread that runs RunSsd.
+  Pacer write_pacer_;
+  Pacer promote_pacer_;
+  Pacer scrub_pacer_;
+  std::vector<SegmentId> scrub_ids_;  // left of this round
+  size_t scrub_plane_ = 0;            // of the last of them
+  std::atomic<bool> stopping_{false};
+  std::thread ssd_thread_;
 };
 
 }  // namespace forecache

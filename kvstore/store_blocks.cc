@@ -84,13 +84,26 @@ absl::StatusOr<std::shared_ptr<Segment>> StoreCore::OpenSegment(
     return absl::FailedPreconditionError(
         absl::StrCat("segment ", number, " is sealed"));
   };
-  if (const SegmentRef* ref = find(*session.segments)) return open_of(*ref);
+  {
+    absl::MutexLock lock(&mu_);
+    FC_ASSIGN_OR_RETURN(Session * live,
+                        FindSession(session.session_id, session.tenant->id));
+    if (const SegmentRef* ref = find(*live->segments)) return open_of(*ref);
+  }
   FC_ASSIGN_OR_RETURN(const TenantRef owner,
                       OwnerOf(session.session_id, number));
+  // What goes to SSD needs memory for its code planes first.
+  const size_t wanted =
+      Segment::OpenBytes(session.geometry) +
+      2 * SegmentLayout(session.geometry, options_.code_kind).tail_bytes;
   std::shared_ptr<Segment> segment;
   TierCharge charge(owner->account, StorageTier::kDram);
   FC_RETURN_IF_ERROR(MakeRoomFor(
       *owner, Segment::OpenBytes(session.geometry), &charge, [&] {
+        if (ssd_ != nullptr &&
+            arena_->capacity_bytes() - arena_->used_bytes() < wanted) {
+          return absl::ResourceExhaustedError("room for code planes is kept");
+        }
         auto created = Segment::Create(arena_.get(), session.geometry,
                                        options_.code_kind);
         if (created.ok()) segment = *std::move(created);
@@ -115,9 +128,10 @@ absl::StatusOr<TenantRef> StoreCore::OwnerOf(uint64_t session_id,
   return session->OwnerOf(number);
 }
 
-absl::Status StoreCore::PutBlocks(const SessionSnapshot& session,
-                                  uint32_t layer, uint32_t first_block,
-                                  uint32_t block_count, ByteView payload) {
+absl::Status StoreCore::PutBlocks(SessionSnapshot session, uint32_t layer,
+                                  uint32_t first_block, uint32_t block_count,
+                                  ByteView payload) {
+  session.segments = nullptr;
   FC_ASSIGN_OR_RETURN(PutPayload put,
                       SplitPut(session.geometry, layer, first_block,
                                block_count, payload));
@@ -170,7 +184,9 @@ void StoreCore::Quarantine(const SessionSnapshot& session, int number) {
                {{"session", session.session_id}, {"segment", number}});
     return;  // private to its session, which may put the block again
   }
-  {
+  if (ref.on_ssd) {
+    if (!DropFromSsd(ref.pin)) return;
+  } else {
     absl::MutexLock lock(&mu_);
     if (!ref.pin->held) return;
     index_.Erase(ref.pin->id);
@@ -179,6 +195,7 @@ void StoreCore::Quarantine(const SessionSnapshot& session, int number) {
   metrics_.segments_dropped->Add();
   LogWarning("segment dropped: a block does not match its checksum",
              {{"segment", ref.pin->id.ToHex()},
+              {"tier", ref.on_ssd ? "ssd" : "dram"},
               {"session", session.session_id}});
 }
 

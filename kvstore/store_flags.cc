@@ -70,6 +70,36 @@ void AddSecurity(CLI::App* app, StoreFlags* flags) {
                 "in network namespaces of their own");
 }
 
+void AddSsdFlags(CLI::App* app, StoreFlags* flags) {
+  app->add_option("--ssd-dir", flags->ssd_dir,
+                  "folder on an SSD where sealed segments are kept and found "
+                  "again after a restart; default: memory only");
+  app->add_option("--ssd-mib", flags->ssd_mib,
+                  "most that --ssd-dir may take, in MiB")
+      ->check(CLI::Range(size_t{8}, size_t{1} << 26))
+      ->capture_default_str();
+  app->add_option("--ssd-write-mib-per-s", flags->ssd_write_mib_per_s,
+                  "bound of the writes to SSD; 0: none")
+      ->check(CLI::Range(size_t{0}, size_t{1} << 20))
+      ->capture_default_str();
+  app->add_option("--ssd-promote-mib-per-s", flags->ssd_promote_mib_per_s,
+                  "bound of what is copied from SSD to memory; 0: none")
+      ->check(CLI::Range(size_t{0}, size_t{1} << 20))
+      ->capture_default_str();
+  app->add_option("--ssd-scrub-mib-per-s", flags->ssd_scrub_mib_per_s,
+                  "how fast all segments on SSD are read and checked, again "
+                  "and again; 0: never")
+      ->check(CLI::Range(size_t{0}, size_t{1} << 20))
+      ->capture_default_str();
+}
+
+bool ProbeFitsTiers(const StoreFlags& flags) {
+  if (flags.ssd_dir.empty() || flags.probe != "exact") return true;
+  std::cerr << "store: --probe exact reads keys from memory, and those of "
+               "segments in --ssd-dir are not there: use --probe codes.\n";
+  return false;
+}
+
 // What does not fit together; "" when all does.
 std::string CheckSecurity(const StoreFlags& flags) {
   if (flags.tls_cert.empty() != flags.tls_key.empty()) {
@@ -141,8 +171,10 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
         return id.size() <= 128 ? "" : std::string("at most 128 bytes");
       });
   app.add_option("--tenant-secret-file", flags->tenant_secret,
-                 "file whose bytes key the segments' ids; default: random")
+                 "file whose bytes key the segments' ids; default: random, "
+                 "kept in --ssd-dir when there is one")
       ->check(CLI::ExistingFile);
+  AddSsdFlags(&app, flags);
   app.add_flag("--enable-fault-injection", flags->enable_fault_injection,
                "let StoreAdmin.CorruptBlock damage blocks; for tests");
   AddSecurity(&app, flags);
@@ -151,6 +183,7 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kWrongUse;
   }
+  if (!ProbeFitsTiers(*flags)) return kWrongUse;
   const std::string wrong = CheckSecurity(*flags);
   if (wrong.empty()) return -1;
   std::cerr << "store: " << wrong << "\n";

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/limits.h"
 #include "kvstore/eviction/policy.h"
 
 namespace forecache {
@@ -24,7 +25,12 @@ struct StoreFlags {
   std::string eviction = kEvictionDefault;
   std::string log_level = "info";
   std::string store_id;       // default: store-<pid>
-  std::string tenant_secret;  // file; default: random
+  std::string tenant_secret;  // file; default: random, or in --ssd-dir
+  std::string ssd_dir;        // "": no SSD tier
+  size_t ssd_mib = 4096;
+  size_t ssd_write_mib_per_s = 0;
+  size_t ssd_promote_mib_per_s = 0;
+  size_t ssd_scrub_mib_per_s = kSsdScrubBytesPerSecond >> 20;
   bool enable_fault_injection = false;
   std::string tenants_file;
   std::string tls_cert, tls_key, tls_client_ca;

@@ -25,6 +25,18 @@ Counter* TenantLoads(Metrics* metrics, const std::string& outcome) {
                              {{"outcome", outcome}});
 }
 
+Counter* TokensHit(Metrics* metrics, const std::string& tier) {
+  return metrics->AddCounter("forecache_store_prefix_tokens_hit_total",
+                             "Tokens of those prompts that were held.",
+                             {{"tier", tier}});
+}
+
+Counter* Demotions(Metrics* metrics, const std::string& outcome) {
+  return metrics->AddCounter("forecache_store_demotions_total",
+                             "Sealed segments that were to be written to SSD.",
+                             {{"outcome", outcome}});
+}
+
 Counter* MessagesRefused(Metrics* metrics, const std::string& why) {
   return metrics->AddCounter(
       "forecache_store_messages_refused_total",
@@ -69,6 +81,7 @@ StoreMetrics::StoreMetrics(Metrics* metrics) {
       "forecache_store_dram_capacity_bytes",
       "The arena's size.");
   AddState(metrics);
+  AddTiers(metrics);
   AddRefusals(metrics);
 }
 
@@ -106,9 +119,47 @@ void StoreMetrics::AddState(Metrics* metrics) {
   prefix_tokens_asked = metrics->AddCounter(
       "forecache_store_prefix_tokens_asked_total",
       "Tokens of those prompts.");
-  prefix_tokens_hit = metrics->AddCounter(
-      "forecache_store_prefix_tokens_hit_total",
-      "Tokens of those prompts that were held.");
+  prefix_tokens_hit_dram = TokensHit(metrics, "dram");
+  prefix_tokens_hit_ssd = TokensHit(metrics, "ssd");
+}
+
+void StoreMetrics::AddTiers(Metrics* metrics) {
+  ssd_segments = metrics->AddGauge(
+      "forecache_store_ssd_segments",
+      "Segments on SSD.");
+  ssd_bytes = metrics->AddGauge(
+      "forecache_store_ssd_used_bytes",
+      "Extents in use, in bytes.");
+  ssd_capacity_bytes = metrics->AddGauge(
+      "forecache_store_ssd_capacity_bytes",
+      "What the tier may take of the disk.");
+  ssd_metadata_bytes = metrics->AddGauge(
+      "forecache_store_ssd_metadata_bytes",
+      "RocksDB's files.");
+  ssd_queued = metrics->AddGauge(
+      "forecache_store_ssd_queued_segments",
+      "Segments that wait to be written to SSD.");
+  ssd_writable = metrics->AddGauge(
+      "forecache_store_ssd_writable",
+      "1 while segments are written to SSD, 0 after the disk failed.");
+  demotions_written = Demotions(metrics, "written");
+  demotions_failed = Demotions(metrics, "failed");
+  demotions_skipped = Demotions(metrics, "skipped");
+  segments_demoted = metrics->AddCounter(
+      "forecache_store_segments_demoted_total",
+      "Segments whose copy in memory made room, the one on SSD stays.");
+  segments_promoted = metrics->AddCounter(
+      "forecache_store_segments_promoted_total",
+      "Segments copied from SSD to memory.");
+  ssd_segments_evicted = metrics->AddCounter(
+      "forecache_store_ssd_segments_evicted_total",
+      "Segments on SSD that made room.");
+  scrubbed_bytes = metrics->AddCounter(
+      "forecache_store_ssd_scrubbed_bytes_total",
+      "Bytes on SSD that the scrubber read.");
+  scrub_findings = metrics->AddCounter(
+      "forecache_store_ssd_scrub_findings_total",
+      "Segments on SSD that the scrubber found damaged, and dropped.");
 }
 
 void StoreMetrics::AddRefusals(Metrics* metrics) {

@@ -33,9 +33,25 @@ struct StoreMetrics {
   Counter* segments_deduplicated;
   Counter* segments_evicted;
   Counter* segments_dropped;
+  // Between the tiers.
+  Gauge* ssd_segments;
+  Gauge* ssd_bytes;
+  Gauge* ssd_capacity_bytes;
+  Gauge* ssd_metadata_bytes;
+  Gauge* ssd_queued;
+  Gauge* ssd_writable;
+  Counter* demotions_written;
+  Counter* demotions_failed;
+  Counter* demotions_skipped;
+  Counter* segments_demoted;
+  Counter* segments_promoted;
+  Counter* ssd_segments_evicted;
+  Counter* scrubbed_bytes;
+  Counter* scrub_findings;
   Counter* prefix_lookups;
   Counter* prefix_tokens_asked;
-  Counter* prefix_tokens_hit;
+  Counter* prefix_tokens_hit_dram;
+  Counter* prefix_tokens_hit_ssd;
   Counter* tenant_loads;
   Counter* tenant_loads_refused;
   Counter* refused_calls;  // of the control plane, for their credential
@@ -53,6 +69,7 @@ struct StoreMetrics {
 
  private:
   void AddState(Metrics* metrics);
+  void AddTiers(Metrics* metrics);
   void AddRefusals(Metrics* metrics);
 };
 

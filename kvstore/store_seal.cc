@@ -90,31 +90,37 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
     return absl::NotFoundError("the session ended during the seal");
   }
   if ((*session->segments)[sealing.number].sealed()) {
-    return SealResult{sealing.id, true};  // by a request that came first
+    // By a request that came first.
+    return SealResult{sealing.id, true, ssd_index_.Contains(sealing.id)};
   }
   bool held = index_.Contains(sealing.id);
   if (!held && !sealing.segment->sealed()) {
     return absl::AbortedError("the segment that was held is gone");
   }
+  const bool on_ssd = ssd_index_.Contains(sealing.id);
   SegmentRef ref;
+  SegmentOrigin origin;
   if (held) {
     ref.pin = index_.Pin(sealing.id);
   } else {
-    FC_RETURN_IF_ERROR(tier_->Put(sealing.id, {}, sealing.segment));
     // The nearest ancestor that lies here: it must not go before this one.
-    ref.pin = index_.Insert(sealing.id, session->SealedBefore(sealing.number),
-                            session->OwnerOf(sealing.number)->id,
+    const TenantId owner = session->OwnerOf(sealing.number)->id;
+    origin = {session->SealedBefore(sealing.number), session->model,
+              tenants_.NameOf(owner)};
+    FC_RETURN_IF_ERROR(tier_->Put(sealing.id, origin, sealing.segment));
+    ref.pin = index_.Insert(sealing.id, origin.parent, owner,
                             sealing.segment->bytes());
   }
   auto view = tier_->Pin(sealing.id);
   FC_CHECK_OK(view.status());  // the index and the tier change together
   ref.view = *std::move(view);
+  if (!held && !on_ssd) Demote(ref.pin, std::move(origin), ref.view);
   session->SetSegment(sealing.number, std::move(ref));
   const size_t first = sealing.number + 1 - sealing.ids.size();
   for (size_t i = session->chain.size(); i <= sealing.number; ++i) {
     session->chain.push_back(sealing.ids[i - first]);
   }
-  return SealResult{sealing.id, held};
+  return SealResult{sealing.id, held || on_ssd, on_ssd};
 }
 
 absl::StatusOr<SealResult> StoreCore::SealSegment(
@@ -127,7 +133,10 @@ absl::StatusOr<SealResult> StoreCore::SealSegment(
   }
   FC_ASSIGN_OR_RETURN(Sealing sealing,
                       BeginSeal(session_id, segment, tokens, caller));
-  if (sealing.segment == nullptr) return SealResult{sealing.id, true};
+  if (sealing.segment == nullptr) {
+    absl::MutexLock lock(&mu_);
+    return SealResult{sealing.id, true, ssd_index_.Contains(sealing.id)};
+  }
   sealing.claim = Segment::SealClaim(sealing.segment.get());
   if (!sealing.claim.held()) {
     return absl::AbortedError(

@@ -253,6 +253,10 @@ grpc::Status StoreService::SealSegment(grpc::ServerContext* context,
                                 {"why", sealed.status().ToString()}});
     return ToGrpc(sealed.status());
   }
+  if (request->wait_durable() && !sealed->durable) {
+    sealed->durable = store_->AwaitDurable(sealed->id);
+  }
+  reply->set_durable(sealed->durable);
   reply->set_segment_id(sealed->id.bytes.data(), sealed->id.bytes.size());
   reply->set_already_held(sealed->already_held);
   return grpc::Status::OK;
@@ -266,7 +270,7 @@ grpc::Status StoreService::PutBlocks(grpc::ServerContext* context,
   auto session = store_->Snapshot(request->session_id(), (*caller)->id);
   if (!session.ok()) return ToGrpc(session.status());
   return ToGrpc(store_->PutBlocks(
-      *session, request->layer(), request->first_block(),
+      *std::move(session), request->layer(), request->first_block(),
       request->block_count(),
       std::as_bytes(std::span(request->payload()))));
 }
@@ -300,7 +304,20 @@ grpc::Status StoreService::Stats(grpc::ServerContext* context,
   reply->set_segments_dropped(value(metrics.segments_dropped));
   reply->set_prefix_lookups(value(metrics.prefix_lookups));
   reply->set_prefix_tokens_asked(value(metrics.prefix_tokens_asked));
-  reply->set_prefix_tokens_hit(value(metrics.prefix_tokens_hit));
+  reply->set_prefix_tokens_hit(value(metrics.prefix_tokens_hit_dram) +
+                               value(metrics.prefix_tokens_hit_ssd));
+  reply->set_dram_segments(now.dram_segments);
+  reply->set_ssd_segments(now.ssd_segments);
+  reply->set_ssd_bytes(now.ssd_bytes);
+  reply->set_ssd_metadata_bytes(now.ssd_metadata_bytes);
+  reply->set_ssd_capacity_bytes(now.ssd_capacity_bytes);
+  reply->set_ssd_writable(now.ssd_writable);
+  reply->set_ssd_queued_segments(now.ssd_queued);
+  reply->set_prefix_tokens_hit_ssd(value(metrics.prefix_tokens_hit_ssd));
+  reply->set_segments_demoted(value(metrics.segments_demoted));
+  reply->set_segments_promoted(value(metrics.segments_promoted));
+  reply->set_ssd_segments_evicted(value(metrics.ssd_segments_evicted));
+  reply->set_ssd_scrub_findings(value(metrics.scrub_findings));
   reply->set_transport(data_plane_->TransportName());
   reply->set_isa(KernelIsa());
   reply->set_uptime_seconds(

@@ -71,10 +71,10 @@ void StoreCore::LimitDomain(Session* session,
   if (session->domain == nullptr || session->may_add_to_domain) return;
   const size_t named = std::min(session->domain_segments,
                                 session->chain.size());
-  size_t held = index_.LongestPrefix(std::span(session->chain).first(named));
+  size_t held = LongestPrefix(std::span(session->chain).first(named));
   // With other stores behind the same context, a gap is no end.
   for (size_t i = held; session->scattered && i < named; ++i) {
-    if (index_.Contains(session->chain[i])) held = i + 1;
+    if (Holds(session->chain[i])) held = i + 1;
   }
   if (held == session->domain_segments) return;
   session->domain_segments = held;
@@ -123,6 +123,10 @@ bool StoreCore::EvictOne(TenantId owner, bool own_only) {
   if (victim == nullptr) return false;
   index_.Erase(victim->id);
   FC_CHECK_OK(tier_->Drop(victim->id));
+  if (ssd_index_.Contains(victim->id)) {
+    metrics_.segments_demoted->Add();
+    return true;
+  }
   metrics_.segments_evicted->Add();
   tenant_metrics_.Of(victim->owner).segments_evicted->Add();
   return true;
@@ -134,7 +138,10 @@ absl::Status StoreCore::MakeRoomFor(
   const size_t pages = (bytes + DramArena::kPageBytes - 1) /
                        DramArena::kPageBytes * DramArena::kPageBytes;
   while (!charge->TryGrow(pages)) {
-    if (EvictOne(owner.id, /*own_only=*/true)) continue;
+    if (EvictOne(owner.id, /*own_only=*/true) || SpillOne(owner.id) ||
+        AwaitDemotion()) {
+      continue;
+    }
     return absl::ResourceExhaustedError(absl::StrCat(
         "dram: tenant ", owner.name, " has ",
         owner.account->held(StorageTier::kDram), " bytes, its ceiling is ",
@@ -145,7 +152,8 @@ absl::Status StoreCore::MakeRoomFor(
     absl::Status status = allocate();
     if (status.ok()) return status;
     if (absl::IsResourceExhausted(status) &&
-        EvictOne(owner.id, /*own_only=*/false)) {
+        (EvictOne(owner.id, /*own_only=*/false) || SpillOne() ||
+         AwaitDemotion())) {
       continue;
     }
     charge->Shrink(pages);

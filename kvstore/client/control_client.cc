@@ -182,15 +182,36 @@ absl::StatusOr<int> ControlClient::LookupPrefix(
   return static_cast<int>(reply.cached_tokens());
 }
 
-absl::Status ControlClient::SealSegment(const SessionHandle& session,
-                                        int segment,
-                                        std::span<const int32_t> tokens) {
+namespace {
+
+v1::SealSegmentRequest SealRequest(const SessionHandle& session, int segment,
+                                   std::span<const int32_t> tokens) {
   v1::SealSegmentRequest request;
-  v1::SealSegmentReply reply;
   request.set_session_id(session.id);
   request.set_segment(static_cast<uint32_t>(segment));
   request.mutable_tokens()->Assign(tokens.begin(), tokens.end());
-  return impl_->Call(&v1::KvStore::Stub::SealSegment, request, &reply);
+  return request;
+}
+
+}  // namespace
+
+absl::Status ControlClient::SealSegment(const SessionHandle& session,
+                                        int segment,
+                                        std::span<const int32_t> tokens) {
+  v1::SealSegmentReply reply;
+  return impl_->Call(&v1::KvStore::Stub::SealSegment,
+                     SealRequest(session, segment, tokens), &reply);
+}
+
+absl::StatusOr<bool> ControlClient::SealDurably(
+    const SessionHandle& session, int segment,
+    std::span<const int32_t> tokens) {
+  v1::SealSegmentRequest request = SealRequest(session, segment, tokens);
+  request.set_wait_durable(true);
+  v1::SealSegmentReply reply;
+  FC_RETURN_IF_ERROR(
+      impl_->Call(&v1::KvStore::Stub::SealSegment, request, &reply));
+  return reply.durable();
 }
 
 absl::StatusOr<StoreStats> ControlClient::Stats() {
@@ -204,6 +225,11 @@ absl::StatusOr<StoreStats> ControlClient::Stats() {
   stats.open_segments = reply.open_segments();
   stats.dram_bytes = reply.dram_bytes();
   stats.dram_capacity_bytes = reply.dram_capacity_bytes();
+  stats.dram_segments = reply.dram_segments();
+  stats.ssd_segments = reply.ssd_segments();
+  stats.ssd_bytes = reply.ssd_bytes();
+  stats.ssd_queued_segments = reply.ssd_queued_segments();
+  stats.prefix_tokens_hit_ssd = reply.prefix_tokens_hit_ssd();
   stats.blocks_put = reply.blocks_put();
   stats.blocks_pushed = reply.blocks_pushed();
   stats.bytes_pushed = reply.bytes_pushed();

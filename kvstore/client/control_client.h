@@ -38,6 +38,9 @@ struct StoreStats {  // see StatsReply in proto/store.proto
   uint64_t probes = 0, probe_key_bytes = 0, blocks_refused = 0;
   uint64_t segments_evicted = 0, segments_dropped = 0;
   uint64_t prefix_lookups = 0, prefix_tokens_asked = 0, prefix_tokens_hit = 0;
+  uint64_t dram_segments = 0, ssd_segments = 0;  // those in both in both
+  uint64_t ssd_bytes = 0, ssd_queued_segments = 0;
+  uint64_t prefix_tokens_hit_ssd = 0;
   std::string transport, isa;
 };
 
@@ -71,6 +74,10 @@ class ControlClient {
   // before it that the store was not told.
   absl::Status SealSegment(const SessionHandle& session, int segment,
                            std::span<const int32_t> tokens);
+  // The same, and waits until the segment is on SSD, 4 s at most: whether it
+  // is.  Without an SSD tier it never is.
+  absl::StatusOr<bool> SealDurably(const SessionHandle& session, int segment,
+                                   std::span<const int32_t> tokens);
   absl::StatusOr<StoreStats> Stats();
   // Whether the store answers at all, within `timeout_ms`.
   absl::Status WaitReady(int timeout_ms);

@@ -74,8 +74,8 @@ class Disk {
   // For logs: the folder, and how it is read and written.
   virtual std::string Name() const = 0;
 
-  // Keeps other processes from this disk while the object lives.
-  // kFailedPrecondition when one has it.
+  // Keeps other processes from this disk while the object lives; again is
+  // fine.  kFailedPrecondition when one has it.
   virtual absl::Status Lock() = 0;
 
   // A small file, whole.  kNotFound.

@@ -162,8 +162,9 @@ SegmentLayout::SegmentLayout(const KvGeometry& geometry, CodeKind code_kind)
       code_stride(Segment::CodeStride(geometry, code_kind)),
       checksums_offset(planes * code_stride),
       tail_offset(WholePages(planes * kSegmentBlocks * block_bytes)),
-      tail_bytes(WholePages(checksums_offset + planes * kSegmentBlocks *
-                                                   sizeof(wire::PartChecksums))),
+      tail_bytes(WholePages(checksums_offset +
+                            planes * kSegmentBlocks *
+                                sizeof(wire::PartChecksums))),
       bytes(tail_offset + tail_bytes) {}
 
 }  // namespace forecache

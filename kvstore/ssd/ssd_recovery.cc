@@ -136,7 +136,8 @@ absl::Status SsdTier::FindSegments() {
       FC_RETURN_IF_ERROR(metadata_->Delete(id));
       continue;
     }
-    found_.push_back({id, record.origin, record.geometry, used});
+    found_.push_back({id, record.origin, record.geometry,
+                      record.extents.size() * extent_bytes_, used});
     auto place = std::make_shared<SsdPlace>(std::move(record), GiveBack());
     absl::MutexLock lock(&mu_);
     held_.emplace(id, std::make_shared<Held>(std::move(place)));

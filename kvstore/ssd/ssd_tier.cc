@@ -246,6 +246,13 @@ void SsdTier::Touch(std::span<const SegmentId> ids) {
   metrics_.metadata_errors->Add();  // only the order of eviction suffers
 }
 
+std::vector<SegmentId> SsdTier::Ids() const {
+  absl::MutexLock lock(&mu_);
+  std::vector<SegmentId> ids;
+  for (const auto& [id, held] : held_) ids.push_back(id);
+  return ids;
+}
+
 size_t SsdTier::used_bytes() const {
   absl::MutexLock lock(&mu_);
   return (extents_ - free_.size() - freed_.size()) * extent_bytes_;

@@ -41,6 +41,7 @@ struct FoundSegment {
   SegmentId id;
   SegmentOrigin origin;
   KvGeometry geometry;
+  size_t bytes = 0;
   uint64_t used = 0;  // larger is later
 };
 
@@ -74,6 +75,10 @@ class SsdTier : public Tier {
   absl::Status Write(const SegmentId& id, const SegmentOrigin& origin,
                      const SegmentView& segment, const WriteGate& gate);
   bool writable() const { return writable_.load(); }
+  // What a copy takes.
+  size_t BytesOf(const SegmentView& segment) const {
+    return ExtentsOf(segment) * extent_bytes_;
+  }
   // Whether Write finds extents for it.
   bool HasRoomFor(const SegmentView& segment) const ABSL_LOCKS_EXCLUDED(mu_);
   // Whether it would if the tier were empty.
@@ -87,6 +92,8 @@ class SsdTier : public Tier {
   // kNotFound; kOutOfRange when the segment has no such plane.
   absl::Status CheckPlane(const SegmentId& id, size_t plane, size_t* bytes);
 
+  // What Pin would find now, in no order.
+  std::vector<SegmentId> Ids() const ABSL_LOCKS_EXCLUDED(mu_);
   // Reads under way.
   int loads() const { return io_->loads(); }
   uint64_t metadata_bytes() const { return metadata_->bytes(); }

@@ -218,6 +218,7 @@ class FolderDisk : public Disk {
   }
 
   absl::Status Lock() override {
+    if (lock_.get() >= 0) return absl::OkStatus();
     Descriptor file(openat(folder_.get(), kLockFile,
                            O_RDWR | O_CREAT | O_CLOEXEC, kFileMode));
     if (file.get() < 0) return Error(kLockFile);

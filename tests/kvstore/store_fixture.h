@@ -51,7 +51,7 @@ class StoreFixture : public ::testing::Test {
                    int first, int count) {
     auto snapshot = store_->Snapshot(session);
     if (!snapshot.ok()) return snapshot.status();
-    return store_->PutBlocks(*snapshot, layer, first, count,
+    return store_->PutBlocks(*std::move(snapshot), layer, first, count,
                              context.PutPayload(layer, first, count));
   }
 

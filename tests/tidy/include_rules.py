@@ -32,8 +32,8 @@ ROOMS = {"bench", "common", "demo", "kernels", "kvstore", "predictor", "proto",
 # The first pattern that an include matches names its owners.
 OWNERS = (
     (r"uc[pstm]/", ("transport/ucx_*", "tests/transport/ucx_*", "bench/*")),
-    (r"rocksdb/", ("kvstore/ssd*", "kvstore/*/ssd*")),
-    (r"liburing", ("kvstore/ssd*", "kvstore/*/ssd*", "kvstore/extent*")),
+    (r"rocksdb/", ("kvstore/ssd/*", "bench/disk_blob.cc")),
+    (r"liburing", ("kvstore/ssd/*",)),
     (r"(cuda|cublas|nvml)\w*\.h", ("kernels/cuda/*", "worker/cuda_arena*",
                                    "tests/kernels/*")),
     (r"grpc(pp)?/|.*\.grpc\.pb\.h", (

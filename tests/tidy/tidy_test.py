@@ -163,7 +163,7 @@ class IncludeTest(unittest.TestCase):
         for path, what, expected in (
                 ("transport/ucx_endpoint.cc", "<ucp/api/ucp.h>", []),
                 ("kvstore/server.cc", "<ucp/api/ucp.h>", wrong),
-                ("kvstore/ssd_tier.cc", "<rocksdb/db.h>", []),
+                ("kvstore/ssd/metadata.cc", "<rocksdb/db.h>", []),
                 ("kvstore/index.cc", "<rocksdb/db.h>", wrong),
                 ("worker/a.cc", "<cuda_runtime.h>", wrong),
                 ("kernels/cuda/a.cu", "<cuda_runtime.h>", []),

@@ -89,7 +89,7 @@ class MemoryDisk : public Disk {
 
   std::string Name() const override { return "memory"; }
   absl::Status Lock() override {
-    if (!files_->Lock(kLock)) {
+    if (!locked_ && !files_->Lock(kLock)) {
       return absl::FailedPreconditionError("memory: another process uses it");
     }
     locked_ = true;

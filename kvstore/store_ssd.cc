@@ -1,0 +1,397 @@
+// The part of StoreCore that moves segments to SSD, and finds them there.
+#include <pthread.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "kvstore/store.h"
+
+namespace forecache {
+namespace {
+
+constexpr Nanos kGateStep = 200 * kMicrosecond;
+constexpr Nanos kGateStepMost = 10 * kMillisecond;
+
+// Waits end by the machine's clock, whatever the store's: a thread waits.
+absl::Duration Waiting(Nanos nanos) { return absl::Nanoseconds(nanos); }
+
+}  // namespace
+
+absl::Status StoreCore::OpenSsd(std::unique_ptr<Disk> disk, Metrics* metrics) {
+  auto opened = SsdTier::Open(options_.ssd.tier, std::move(disk),
+                              arena_.get(), metrics);
+  if (!opened.ok()) return Annotate(opened.status(), "ssd");
+  ssd_ = *std::move(opened);
+  {
+    absl::MutexLock lock(&mu_);
+    for (const FoundSegment& found : ssd_->TakeFound()) {
+      FC_ASSIGN_OR_RETURN(TenantId owner,
+                          tenants_.Intern(found.origin.tenant));
+      InsertOnSsd(found.id, found.origin.parent, owner, found.bytes);
+    }
+  }
+  if (options_.ssd.background) {
+    ssd_thread_ = std::thread([this] { SsdLoop(); });
+  }
+  return absl::OkStatus();
+}
+
+bool StoreCore::Holds(const SegmentId& id) const {
+  return index_.Contains(id) || ssd_index_.Contains(id);
+}
+
+size_t StoreCore::LongestPrefix(std::span<const SegmentId> ids) const {
+  size_t held = 0;
+  while (held < ids.size() && Holds(ids[held])) ++held;
+  return held;
+}
+
+SegmentTable StoreCore::PinHeld(std::span<const SegmentId> ids) {
+  SegmentTable table;
+  // From the end: what comes first is then used last, and evicted last.
+  for (size_t i = ids.size(); i-- > 0;) {
+    Index::EntryRef on_ssd = ssd_index_.Pin(ids[i]);
+    if (on_ssd != nullptr && work_.touched.size() < kSsdTouchedMax) {
+      work_.touched.push_back(ids[i]);
+    }
+    SegmentRef ref;
+    ref.pin = index_.Pin(ids[i]);
+    if (ref.pin != nullptr) {
+      auto view = tier_->Pin(ids[i]);
+      FC_CHECK_OK(view.status());  // the index and the tier change together
+      ref.view = *std::move(view);
+      if (on_ssd != nullptr) ssd_index_.Unpin(on_ssd);
+    } else if (on_ssd != nullptr) {
+      ref.pin = std::move(on_ssd);
+      ref.on_ssd = true;
+    } else {
+      continue;
+    }
+    if (table.size() <= i) table.resize(i + 1);
+    table[i] = std::move(ref);
+  }
+  return table;
+}
+
+void StoreCore::Unpin(const SegmentRef& ref) {
+  if (ref.sealed()) (ref.on_ssd ? ssd_index_ : index_).Unpin(ref.pin);
+}
+
+void StoreCore::LoadPinned(TenantId tenant, bool scattered,
+                           SegmentTable* table) {
+  std::vector<Promotion> promotions;
+  for (size_t i = 0; i < table->size(); ++i) {
+    SegmentRef& ref = (*table)[i];
+    if (!ref.on_ssd) continue;
+    const SegmentId id = ref.pin->id;
+    absl::Status loaded;
+    do {
+      auto view = ssd_->Pin(id);
+      loaded = view.status();
+      if (view.ok()) ref.view = *std::move(view);
+    } while (absl::IsResourceExhausted(loaded) &&
+             (EvictOne(tenant, /*own_only=*/false) || SpillOne() ||
+              AwaitDemotion()));
+    if (loaded.ok()) {
+      promotions.push_back({id, i});
+      continue;
+    }
+    LogWarning("ssd: a segment cannot be had",
+               {{"segment", id.ToHex()}, {"why", loaded.ToString()}});
+    // No memory for it now is no fault of its own.
+    if (!absl::IsResourceExhausted(loaded) && DropFromSsd(ref.pin)) {
+      metrics_.segments_dropped->Add();
+    }
+    absl::MutexLock lock(&mu_);
+    const size_t end = scattered ? i + 1 : table->size();
+    for (size_t lost = i; lost < end; ++lost) {
+      Unpin((*table)[lost]);
+      (*table)[lost] = SegmentRef();
+    }
+    if (!scattered) table->resize(i);
+  }
+  if (promotions.empty()) return;
+  absl::MutexLock lock(&mu_);
+  for (const Promotion& promotion : promotions) {
+    if (work_.promotions.size() >= kSsdPromotionsMax) break;
+    work_.promotions.push_back(promotion);
+  }
+  ssd_work_.Signal();
+}
+
+void StoreCore::Demote(const Index::EntryRef& entry, SegmentOrigin origin,
+                       std::shared_ptr<const SegmentView> view) {
+  if (ssd_ == nullptr) return;
+  if (!ssd_->writable() || !ssd_->CouldHold(*view) ||
+      work_.demotions.size() >= kSsdDemotionsMax) {
+    metrics_.demotions_skipped->Add();
+    return;
+  }
+  index_.Hold(entry);
+  work_.demotions.push_back({entry, std::move(origin), std::move(view)});
+  ssd_work_.Signal();
+}
+
+bool StoreCore::AwaitDemotion() {
+  if (ssd_ == nullptr) return false;
+  uint64_t written = 0;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!work_.writing && work_.demotions.empty()) return false;
+    written = work_.written;
+    if (options_.ssd.background) {
+      ssd_progress_.WaitWithTimeout(&mu_, Waiting(kSsdRoomWait));
+      return work_.written != written;
+    }
+  }
+  return WriteNext();
+}
+
+bool StoreCore::AwaitDurable(const SegmentId& id) {
+  const absl::Time end = absl::Now() + Waiting(kSsdDurableWait);
+  absl::MutexLock lock(&mu_);
+  for (;;) {
+    if (ssd_ == nullptr || ssd_index_.Contains(id)) return ssd_ != nullptr;
+    const bool waits =
+        work_.writing || std::ranges::any_of(work_.demotions, [&](auto& next) {
+          return next.pin->id == id;
+        });
+    if (!waits || !options_.ssd.background) return false;
+    if (ssd_progress_.WaitWithDeadline(&mu_, end)) {
+      return ssd_index_.Contains(id);
+    }
+  }
+}
+
+bool StoreCore::FlushSsd(Nanos timeout) {
+  const absl::Time end = absl::Now() + Waiting(timeout);
+  absl::MutexLock lock(&mu_);
+  while (work_.writing || !work_.demotions.empty()) {
+    if (!options_.ssd.background) {
+      mu_.Unlock();
+      WriteNext();
+      mu_.Lock();
+    } else if (ssd_progress_.WaitWithDeadline(&mu_, end)) {
+      return !work_.writing && work_.demotions.empty();
+    }
+  }
+  return true;
+}
+
+void StoreCore::SsdLoop() {
+  pthread_setname_np(pthread_self(), "ssd");
+  while (!stopping_) {
+    if (RunSsd()) continue;
+    const Nanos now = clock_->Now();
+    Nanos wait = kSsdIdleWait;
+    if (scrub_pacer_.rate() > 0) wait = scrub_pacer_.Wait(now);
+    absl::MutexLock lock(&mu_);
+    if (work_.stop || !work_.demotions.empty()) continue;
+    if (!work_.promotions.empty()) {
+      wait = std::min(wait, promote_pacer_.Wait(now));
+    }
+    wait = std::clamp(wait, kGateStep, kSsdIdleWait);
+    ssd_work_.WaitWithTimeout(&mu_, Waiting(wait));
+  }
+}
+
+bool StoreCore::RunSsd() {
+  return ssd_ != nullptr &&
+         (WriteNext() || PromoteNext() || NoteUses() || ScrubNext());
+}
+
+bool StoreCore::WriteNext() {
+  Demotion demotion;
+  {
+    absl::MutexLock lock(&mu_);
+    if (work_.demotions.empty()) return false;
+    demotion = std::move(work_.demotions.front());
+    work_.demotions.pop_front();
+    work_.writing = true;
+  }
+  const absl::Status status = WriteDemotion(demotion);
+  EndDemotion(std::move(demotion), status);
+  return true;
+}
+
+absl::Status StoreCore::WriteDemotion(const Demotion& demotion) {
+  Index::EntryRef parent;  // must not make room for its child
+  {
+    absl::MutexLock lock(&mu_);
+    parent = ssd_index_.Find(demotion.origin.parent);
+    if (parent != nullptr) ssd_index_.Hold(parent);
+  }
+  const size_t bytes = ssd_->BytesOf(*demotion.view);
+  absl::Status status = MakeRoomOnSsd(demotion, bytes);
+  if (status.ok()) {
+    status = ssd_->Write(demotion.pin->id, demotion.origin, *demotion.view,
+                         [this](size_t bytes) { return MayWrite(bytes); });
+  }
+  absl::MutexLock lock(&mu_);
+  if (parent != nullptr) ssd_index_.Unpin(parent);
+  if (status.ok()) {
+    InsertOnSsd(demotion.pin->id, demotion.origin.parent, demotion.pin->owner,
+                bytes);
+  }
+  return status;
+}
+
+void StoreCore::EndDemotion(Demotion demotion, const absl::Status& status) {
+  const SegmentId id = demotion.pin->id;
+  demotion.view = nullptr;
+  if (status.ok()) {
+    metrics_.demotions_written->Add();
+  } else {
+    metrics_.demotions_failed->Add();
+    LogWarning("ssd: a segment was not written",
+               {{"segment", id.ToHex()}, {"why", status.ToString()}});
+  }
+  absl::MutexLock lock(&mu_);
+  index_.Unpin(demotion.pin);
+  if (absl::IsDataLoss(status) && demotion.pin->held) {
+    index_.Erase(id);
+    FC_CHECK_OK(tier_->Drop(id));
+    metrics_.segments_dropped->Add();
+  }
+  work_.writing = false;
+  ++work_.written;
+  if (!ssd_->writable() && !work_.demotions.empty()) {
+    LogError("ssd: nothing more is written until the next start",
+             {{"why", status.ToString()}});
+    for (const Demotion& waits : work_.demotions) index_.Unpin(waits.pin);
+    metrics_.demotions_failed->Add(work_.demotions.size());
+    work_.demotions.clear();
+  }
+  ssd_progress_.SignalAll();
+}
+
+void StoreCore::InsertOnSsd(const SegmentId& id, const SegmentId& parent,
+                            TenantId owner, size_t bytes) {
+  tenants_.AccountOf(owner)->Charge(StorageTier::kSsd, bytes);
+  ssd_index_.Unpin(ssd_index_.Insert(id, parent, owner, bytes));
+}
+
+void StoreCore::EraseOnSsd(const Index::EntryRef& entry) {
+  tenants_.AccountOf(entry->owner)->Credit(StorageTier::kSsd, entry->bytes);
+  ssd_index_.Erase(entry->id);
+}
+
+absl::Status StoreCore::MakeRoomOnSsd(const Demotion& demotion, size_t bytes) {
+  const TenantId owner = demotion.pin->owner;
+  const auto account = tenants_.AccountOf(owner);
+  const size_t ceiling = account->quota(StorageTier::kSsd).ceiling_bytes;
+  while (ssd_->writable()) {
+    const size_t held = account->held(StorageTier::kSsd);
+    const bool at_ceiling = held > ceiling || bytes > ceiling - held;
+    if (!at_ceiling && ssd_->HasRoomFor(*demotion.view)) break;
+    if (EvictFromSsd(owner, at_ceiling)) continue;
+    return absl::ResourceExhaustedError(
+        at_ceiling ? "ssd: the tenant is at its ceiling"
+                   : "ssd: all of it is in use, or others' floors");
+  }
+  return absl::OkStatus();
+}
+
+bool StoreCore::EvictFromSsd(TenantId owner, bool own_only) {
+  Index::EntryRef victim;
+  {
+    absl::MutexLock lock(&mu_);
+    victim = ssd_index_.Victim([&](uint32_t id) {
+      const auto account = tenants_.AccountOf(id);
+      return id == owner ||
+             (!own_only && account->held(StorageTier::kSsd) >
+                               account->quota(StorageTier::kSsd).floor_bytes);
+    });
+    if (victim == nullptr) return false;
+    EraseOnSsd(victim);
+    metrics_.ssd_segments_evicted->Add();
+    if (!index_.Contains(victim->id)) {
+      metrics_.segments_evicted->Add();
+      tenant_metrics_.Of(victim->owner).segments_evicted->Add();
+    }
+  }
+  return ssd_->Drop(victim->id).ok();
+}
+
+bool StoreCore::DropFromSsd(const Index::EntryRef& entry) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (!entry->held) return false;
+    EraseOnSsd(entry);
+  }
+  absl::Status dropped = ssd_->Drop(entry->id);
+  if (!dropped.ok()) {
+    LogWarning("ssd: a record was not forgotten",
+               {{"segment", entry->id.ToHex()}, {"why", dropped.ToString()}});
+  }
+  return true;
+}
+
+bool StoreCore::MayWrite(size_t bytes) {
+  Nanos patience = kSsdLoadsFirst;
+  for (;;) {
+    if (stopping_) return false;
+    const Nanos pace = write_pacer_.Wait(clock_->Now());
+    if (pace > 0) {
+      clock_->SleepFor(std::min(pace, kGateStepMost));
+    } else if (ssd_->loads() > 0 && patience > 0) {
+      clock_->SleepFor(kGateStep);
+      patience -= kGateStep;
+    } else {
+      write_pacer_.Passed(bytes, clock_->Now());
+      return true;
+    }
+  }
+}
+
+bool StoreCore::NoteUses() {
+  std::vector<SegmentId> touched;
+  {
+    absl::MutexLock lock(&mu_);
+    touched.swap(work_.touched);
+  }
+  ssd_->Touch(touched);
+  return !touched.empty();
+}
+
+bool StoreCore::ScrubNext() {
+  if (scrub_pacer_.rate() == 0 || scrub_pacer_.Wait(clock_->Now()) > 0) {
+    return false;
+  }
+  size_t bytes = 0;
+  while (bytes < kSsdScrubStepBytes) {
+    if (scrub_ids_.empty()) {
+      scrub_ids_ = ssd_->Ids();
+      scrub_plane_ = 0;
+      if (bytes > 0 || scrub_ids_.empty()) break;
+    }
+    const SegmentId id = scrub_ids_.back();
+    const absl::Status status = ssd_->CheckPlane(id, scrub_plane_++, &bytes);
+    if (status.ok()) continue;
+    scrub_ids_.pop_back();
+    scrub_plane_ = 0;
+    if (absl::IsOutOfRange(status) || absl::IsNotFound(status)) continue;
+    metrics_.scrub_findings->Add();
+    LogWarning("ssd: the scrubber found damage",
+               {{"segment", id.ToHex()}, {"why", status.ToString()}});
+    Index::EntryRef entry;
+    {
+      absl::MutexLock lock(&mu_);
+      entry = ssd_index_.Find(id);
+    }
+    if (entry != nullptr && DropFromSsd(entry)) {
+      metrics_.segments_dropped->Add();
+    }
+  }
+  metrics_.scrubbed_bytes->Add(bytes);
+  // With nothing to read it looks again in a second.
+  scrub_pacer_.Passed(bytes > 0 ? bytes : scrub_pacer_.rate(), clock_->Now());
+  return bytes > 0;
+}
+
+}  // namespace forecache

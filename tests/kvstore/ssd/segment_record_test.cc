@@ -1,0 +1,103 @@
+#include "kvstore/ssd/segment_record.h"
+
+#include <gtest/gtest.h>
+
+#include "common/crc32c.h"
+#include "common/rng.h"
+#include "tests/kvstore/context.h"
+
+namespace forecache {
+namespace {
+
+SegmentRecord Sample() {
+  SegmentRecord record;
+  record.id = SegmentId{{1, 2, 3}};
+  record.origin.parent = SegmentId{{4}};
+  record.origin.model.bytes[31] = 9;
+  record.origin.tenant = "acme";
+  record.geometry = kTestGeometry;
+  record.code_kind = CodeKind::k2BitRotated;
+  record.generation = 77;
+  record.tail_crc = 0xDEADBEEF;
+  record.extents = {5, 1, 9};
+  return record;
+}
+
+TEST(SegmentRecordTest, ComesBackAsItWas) {
+  const SegmentRecord record = Sample();
+  auto decoded = DecodeSegmentRecord(record.id, EncodeSegmentRecord(record));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(*decoded, record);
+}
+
+// The bytes of docs/ONDISK.md, version 1.
+TEST(SegmentRecordTest, HasTheBytesOfVersionOne) {
+  const std::string bytes = EncodeSegmentRecord(Sample());
+  EXPECT_EQ(bytes.size(), 2 + 4 + 16 + 16 + 32 + 24 + 8 + 4 + 1 + 4 + 4 + 12);
+  EXPECT_EQ(bytes.substr(0, 2), std::string("\1\0", 2));
+  EXPECT_EQ(bytes.substr(6, 4), std::string("\1\2\3\0", 4));
+  EXPECT_EQ(Crc32c(std::as_bytes(std::span(bytes))), 0x91B8FDE9u);
+}
+
+TEST(SegmentRecordTest, AnyFlippedBitIsSeen) {
+  const SegmentRecord record = Sample();
+  const std::string bytes = EncodeSegmentRecord(record);
+  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    std::string damaged = bytes;
+    damaged[bit / 8] ^= static_cast<char>(1 << (bit % 8));
+    EXPECT_FALSE(DecodeSegmentRecord(record.id, damaged).ok()) << bit;
+  }
+}
+
+TEST(SegmentRecordTest, CutAndLongRecordsAreDamaged) {
+  const SegmentRecord record = Sample();
+  const std::string bytes = EncodeSegmentRecord(record);
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_TRUE(absl::IsDataLoss(
+        DecodeSegmentRecord(record.id, bytes.substr(0, size)).status()));
+  }
+  EXPECT_FALSE(DecodeSegmentRecord(record.id, bytes + "x").ok());
+}
+
+TEST(SegmentRecordTest, AnotherSegmentsRecordIsDamaged) {
+  EXPECT_TRUE(absl::IsDataLoss(
+      DecodeSegmentRecord(SegmentId{{9}}, EncodeSegmentRecord(Sample()))
+          .status()));
+}
+
+TEST(SegmentRecordTest, ANewerVersionIsNamed) {
+  std::string bytes = EncodeSegmentRecord(Sample());
+  bytes[0] = 2;
+  auto decoded = DecodeSegmentRecord(Sample().id, bytes);
+  EXPECT_EQ(decoded.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(decoded.status().message().find("version 2"), std::string::npos);
+}
+
+TEST(SegmentLayoutTest, BlocksDoNotOverlapAndTheTailBehindThemIsWholePages) {
+  for (int head_dim : {16, 64, 80, 128, 256}) {
+    KvGeometry geometry = kTestGeometry;
+    geometry.head_dim = head_dim;
+    const SegmentLayout layout(geometry, CodeKind::k2BitRotated);
+    size_t next = 0;
+    for (int layer = 0; layer < geometry.layers; ++layer) {
+      for (int head = 0; head < geometry.kv_heads; ++head) {
+        for (int block = 0; block < kSegmentBlocks; ++block) {
+          EXPECT_EQ(layout.BlockOffset(layer, head, block), next);
+          next += geometry.BlockBytes();
+        }
+      }
+    }
+    EXPECT_EQ(layout.tail_offset, next);  // a plane is whole pages
+    EXPECT_EQ(layout.tail_offset % kSsdPageBytes, 0);
+    EXPECT_EQ(layout.tail_bytes % kSsdPageBytes, 0);
+    EXPECT_GE(layout.tail_bytes,
+              layout.ChecksumOffset(1, 1, kSegmentBlocks - 1) +
+                  sizeof(wire::PartChecksums));
+    EXPECT_GE(layout.checksums_offset,
+              layout.CodeOffset(1, 1) +
+                  Segment::CodeStride(geometry, CodeKind::k2BitRotated));
+  }
+}
+
+}  // namespace
+}  // namespace forecache
