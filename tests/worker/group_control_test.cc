@@ -24,7 +24,8 @@ struct ServedStore : TestStore {
 
   void Serve() {
     service = std::make_unique<StoreService>(
-        core.get(), plane.get(), StoreServiceOptions{.store_id = "store"});
+        core.get(), plane.get(),
+        StoreServiceOptions{.store_id = "store", .anonymous = true});
     grpc::ServerBuilder builder;
     int bound = 0;
     builder.AddListeningPort("127.0.0.1:" + std::to_string(port),
