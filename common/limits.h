@@ -118,6 +118,12 @@ inline constexpr int kArenaMibMax = 1 << 20;
 inline constexpr int kThreadsMax = 256;
 inline constexpr int kCommandQueueMax = 1024;
 inline constexpr Nanos kLateDeadlineDefault = 2 * kSecond;
+// Traffic of a session: blocks a (layer, KV head, token), the bounds of the
+// floor that holds it, and how many tokens of nothing lower that by a factor e.
+inline constexpr int kTrafficTargetMax = kCorrectionSlotsMax;
+inline constexpr float kTrafficFloorLeast = 1e-5f;
+inline constexpr float kTrafficFloorMost = 0.5f;
+inline constexpr int kTrafficFollowTokens = 8;
 
 }  // namespace forecache
 

@@ -1,12 +1,15 @@
 // ./forecache eval: what sparse attention loses, by policy, budget and text.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/clock.h"
 #include "common/status.h"
@@ -36,11 +39,25 @@ struct Options {
   bool full = false, resume = false;
 };
 
-// --full: what docs/QUALITY.md shows.
-constexpr char kFullPolicies[] =
-    "stream,oracle,last,ema:0.3,linear4,conv,paper,h2o,recycled,quest,tactic,"
-    "last+c,default,default+tail";
-constexpr char kFullBudgets[] = "1/8,1/16,1/32,1/64";
+// Every policy at every budget, by commas.
+struct Table {
+  std::string policies, budgets;
+  std::string texts;  // "": all that were asked for
+};
+
+// --full: what docs/QUALITY.md shows, what matters most first.
+constexpr char kLossTexts[] = "novel,maths,code,recall";
+const Table kFullTables[] = {
+    {"oracle,ema:0.3+c+t4+shared+lent,default,last,paper/5", "1/16,1/32",
+     kLossTexts},
+    {"ema:0.3+c+t4+shared+lent+profile+tail", "5/64,3/64", kLossTexts},
+    {"oracle,ema:0.3+c+t4+shared+lent,default,last", "1/16,1/32", "facts"},
+    {"stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
+     "ema:0.3+c+t0.1+shared+lent",
+     "1/16,1/32", kLossTexts},
+    {"oracle,default,last,paper/5", "1/8,1/64", kLossTexts},
+    {"oracle,default,last", "1/16,1/32", "needle"},
+};
 
 absl::StatusOr<BudgetShare> ParseShare(const std::string& text) {
   const std::vector<std::string> parts = absl::StrSplit(text, '/');
@@ -56,21 +73,41 @@ absl::StatusOr<BudgetShare> ParseShare(const std::string& text) {
 
 // Everything is read before anything is started, so that a mistake costs
 // nothing.
-struct Plan {
+struct Part {
   std::vector<Policy> policies;
   std::vector<BudgetShare> budgets;
+  std::vector<std::string> texts;  // empty: all of the plan
+};
+
+struct Plan {
+  std::vector<Part> parts;
   std::vector<Text> texts;
 };
 
+absl::StatusOr<Part> ReadTable(const Table& table) {
+  Part part;
+  for (const auto& policy : absl::StrSplit(table.policies, ',')) {
+    FC_ASSIGN_OR_RETURN(Policy parsed, ParsePolicy(std::string(policy)));
+    part.policies.push_back(std::move(parsed));
+  }
+  for (const auto& budget : absl::StrSplit(table.budgets, ',')) {
+    FC_ASSIGN_OR_RETURN(BudgetShare share, ParseShare(std::string(budget)));
+    part.budgets.push_back(std::move(share));
+  }
+  if (!table.texts.empty()) part.texts = absl::StrSplit(table.texts, ',');
+  return part;
+}
+
 absl::StatusOr<Plan> MakePlan(const Options& options) {
   Plan plan;
-  for (const std::string& policy : options.policies) {
-    FC_ASSIGN_OR_RETURN(Policy parsed, ParsePolicy(policy));
-    plan.policies.push_back(std::move(parsed));
+  std::vector<Table> tables(std::begin(kFullTables), std::end(kFullTables));
+  if (!options.full) {
+    tables = {{absl::StrJoin(options.policies, ","),
+               absl::StrJoin(options.budgets, ","), ""}};
   }
-  for (const std::string& budget : options.budgets) {
-    FC_ASSIGN_OR_RETURN(BudgetShare share, ParseShare(budget));
-    plan.budgets.push_back(std::move(share));
+  for (const Table& table : tables) {
+    FC_ASSIGN_OR_RETURN(Part part, ReadTable(table));
+    plan.parts.push_back(std::move(part));
   }
   FC_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(options.model));
   for (const std::string& name : options.texts) {
@@ -109,15 +146,15 @@ const Row* Find(const std::vector<Row>& rows, const std::string& text,
 }
 
 // Runs what `rows` does not have of a text, and writes them after each.
-absl::Status EvaluateText(const Options& options, const Plan& plan,
+absl::Status EvaluateText(const Options& options, const Part& wanted,
                           const Text& text, Runner* runner,
                           std::vector<Row>* rows) {
   const auto add = [&](Row row) {
     rows->push_back(std::move(row));
     return Write(options, *rows);
   };
-  for (const BudgetShare& budget : plan.budgets) {
-    for (const Policy& policy : plan.policies) {
+  for (const BudgetShare& budget : wanted.budgets) {
+    for (const Policy& policy : wanted.policies) {
       if (Find(*rows, text.name, policy.name, budget.name) != nullptr) continue;
       const Row* exact = Find(*rows, text.name, kExact, "1/1");
       if (exact == nullptr) {
@@ -171,15 +208,22 @@ absl::Status Evaluate(const Options& options, const Plan& plan,
                   std::printf("[%5.0f s] %s\n", seconds, what.c_str());
                   std::fflush(stdout);
                 });
-  for (const Text& text : plan.texts) {
-    const size_t before = rows->size();
-    const absl::Status status =
-        EvaluateText(options, plan, text, &runner, rows);
-    if (!status.ok()) {
-      return Annotate(status, absl::StrCat("text ", text.name));
-    }
-    if (rows->size() > before) {
-      PrintRows({rows->begin() + before, rows->end()});
+  for (const Part& wanted : plan.parts) {
+    for (const Text& text : plan.texts) {
+      if (!wanted.texts.empty() &&
+          std::count(wanted.texts.begin(), wanted.texts.end(), text.name) ==
+              0) {
+        continue;
+      }
+      const size_t before = rows->size();
+      const absl::Status status =
+          EvaluateText(options, wanted, text, &runner, rows);
+      if (!status.ok()) {
+        return Annotate(status, absl::StrCat("text ", text.name));
+      }
+      if (rows->size() > before) {
+        PrintRows({rows->begin() + before, rows->end()});
+      }
     }
   }
   return Write(options, *rows);
@@ -224,7 +268,7 @@ void AddFlags(CLI::App* app, Options* options) {
   app->add_flag("--resume", options->resume,
                "keep the rows that the --json file has, and run only others");
   app->add_flag("--full", options->full,
-               "all policies at 1/8 to 1/64: hours; --resume goes on with it");
+               "the table of docs/QUALITY.md: hours; --resume goes on with it");
   app->add_option("--plot", options->plot, "write an SVG to this file");
   app->add_option("--markdown", options->markdown,
                  "write the table as Markdown to this file");
@@ -250,10 +294,6 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kWrongUse;
-  }
-  if (options.full) {
-    options.policies = absl::StrSplit(kFullPolicies, ',');
-    options.budgets = absl::StrSplit(kFullBudgets, ',');
   }
   const absl::StatusOr<Plan> plan = MakePlan(options);
   if (!plan.ok()) return Fail(plan.status());

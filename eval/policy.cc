@@ -80,6 +80,14 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
       policy.lent = true;
     } else if (parts[i] == "profile") {
       policy.profiled = true;
+    } else if (parts[i][0] == 't') {
+      if (!absl::SimpleAtod(parts[i].substr(1), &policy.traffic_target) ||
+          !(policy.traffic_target >= 0 &&
+            policy.traffic_target <= kTrafficTargetMax)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "--policy: '", text, "': '+", parts[i], "' is no number of blocks "
+            "in 0..", kTrafficTargetMax));
+      }
     } else if (parts[i][0] == 'p') {
       FC_ASSIGN_OR_RETURN(policy.probe_share,
                           Share(parts[i].substr(1), text));
@@ -88,7 +96,7 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
     } else {
       return absl::InvalidArgumentError(
           absl::StrCat("--policy: '", text, "': '+", parts[i],
-                       "' is no modifier: +cN, +shared, +lent, "
+                       "' is no modifier: +cN, +tT, +shared, +lent, "
                        "+profile, +pSHARE, +tail"));
     }
   }
@@ -101,6 +109,7 @@ void Policy::Describe(v1::GenerateRequest* request) const {
   request->set_ema_alpha(static_cast<float>(alpha));
   request->set_probe_every(probe_every);
   request->set_correction_floor(correction_floor);
+  request->set_traffic_target(traffic_target);
   request->set_no_tail(!tail);
   request->set_shared_scan(shared_scan);
   request->set_lent_corrections(lent);

@@ -30,6 +30,10 @@ struct Budget {
   // The least probability that is worth a correction: the mean over a KV
   // head's query heads of each one's largest in the block.
   float correction_floor = 0;
+  // Above 0: blocks that move a token, of each (layer, KV head), on average.
+  // It steers the floor instead, and a block that is here keeps its place
+  // until another's score is better by a share of that floor.
+  double traffic_target = 0;
 
   // Sinks, recent window and the block being filled.
   int Floor() const { return sinks + recent + 1; }

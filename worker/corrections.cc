@@ -48,6 +48,10 @@ void Prefetcher::Correct(int layer, int position,
 void Prefetcher::StartCorrection(std::shared_ptr<const Advanced> correction) {
   const Advanced& advanced = *correction;
   const int layer = advanced.layer;
+  if (advanced.position > traffic_position_) {
+    if (traffic_position_ >= 0) traffic_.EndToken();
+    traffic_position_ = advanced.position;
+  }
   Gate& gate = *gates_[layer];
   {
     // Too late, or before the bulk was chosen: then there is nothing to mend.
@@ -72,7 +76,7 @@ void Prefetcher::StartCorrection(std::shared_ptr<const Advanced> correction) {
                                .local_lse = advanced.local.lse,
                                .first = std::min(budget.sinks, end),
                                .end = end,
-                               .threshold = budget.correction_floor,
+                               .threshold = traffic_.floor(),
                                .wants_scores = options_.shared_scan,
                                .resident = residency_,
                                .slot_count = slot_counts_,
@@ -161,6 +165,9 @@ void Prefetcher::CorrectionSink::OnCorrected(const CorrectResult& result) {
 
 void Prefetcher::OnCorrected(const CorrectResult& result) {
   CountProbe(result.blocks);
+  for (const wire::CorrectedHead& head : result.heads) {
+    traffic_.Count(static_cast<int>(head.used));
+  }
   if (!options_.shared_scan || result.log_probability.empty()) return;
   const LocalScores& local = correcting_[result.layer]->local;
   const ProbeResult rows{.layer = result.layer,

@@ -10,6 +10,10 @@
 namespace forecache {
 namespace {
 
+// What is here keeps its place at most so far down the predictor's ranks, in
+// numbers of blocks that may be chosen.
+constexpr int kHeldRanks = 4;
+
 std::unique_ptr<Predictor> MakeHindsight(const KvGeometry& geometry) {
   absl::StatusOr<std::unique_ptr<Predictor>> last = MakePredictor(
       {.name = "last",
@@ -39,7 +43,10 @@ Prefetcher::Prefetcher(const SessionHandle& session,
       data_plane_(data_plane),
       fault_(fault),
       correcting_(session.geometry.layers),
-      observed_(session.geometry.layers) {
+      observed_(session.geometry.layers),
+      traffic_(options.budget.traffic_target,
+               session.geometry.layers * session.geometry.kv_heads,
+               options.budget.correction_floor) {
   for (int layer = 0; layer < session.geometry.layers; ++layer) {
     gates_.push_back(std::make_unique<Gate>());
   }
@@ -199,8 +206,10 @@ void Prefetcher::ChooseBlocks(const Advanced& advanced, int kv_head) {
                     (budget.lends ? 0 : CorrectedOf(advanced.layer, kv_head));
   const int count = std::max(
       budget.BlocksOf(IndexOf(advanced.layer, kv_head)) - taken, 0);
-  predictor_->Predict(advanced.layer, kv_head, {sinks, window}, count,
-                      &choices_);
+  const float margin = traffic_.margin();
+  predictor_->Predict(advanced.layer, kv_head, {sinks, window},
+                      margin > 0 ? kHeldRanks * count : count, &choices_);
+  if (margin > 0) PreferHeld(advanced.layer, kv_head, margin, count);
   wanted_.clear();
   for (int block = 0; block < sinks; ++block) wanted_.push_back(block);
   for (const BlockChoice& choice : choices_) wanted_.push_back(choice.block);
@@ -208,10 +217,26 @@ void Prefetcher::ChooseBlocks(const Advanced& advanced, int kv_head) {
   for (int block = window; block < now; ++block) wanted_.push_back(block);
 }
 
+void Prefetcher::PreferHeld(int layer, int kv_head, float margin, int count) {
+  cache_->HeldBlocks(layer, kv_head, &resident_);
+  for (BlockChoice& choice : choices_) {
+    if (std::binary_search(resident_.begin(), resident_.end(), choice.block)) {
+      choice.confidence += margin;
+    }
+  }
+  std::stable_sort(choices_.begin(), choices_.end(),
+                   [](const BlockChoice& a, const BlockChoice& b) {
+                     return a.confidence > b.confidence;
+                   });
+  choices_.resize(std::min(choices_.size(), static_cast<size_t>(count)));
+}
+
 void Prefetcher::StartFetch(int layer, std::vector<wire::FetchEntry> missing) {
   Gate& gate = *gates_[layer];
   {
     absl::MutexLock lock(&gate.mutex);
+    // The first blocks of all are a load, not a move.
+    if (gate.round > 1) traffic_.Count(static_cast<int>(missing.size()));
     gate.requested = static_cast<int>(missing.size());
     gate.turn = missing.empty() ? Turn::kReady : Turn::kFetching;
     if (options_.no_prefetch) {

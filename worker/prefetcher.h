@@ -33,6 +33,7 @@
 #include "worker/requests_under_way.h"
 #include "worker/resident_cache.h"
 #include "worker/session_fault.h"
+#include "worker/traffic_floor.h"
 
 namespace forecache {
 
@@ -228,6 +229,8 @@ class Prefetcher : public BlockSink {
   void AddMissedMass(double missed);
   // The blocks that the token after `advanced` shall find, into wanted_.
   void ChooseBlocks(const Advanced& advanced, int kv_head);
+  // Of the choices, those that are here already are worth `margin` more.
+  void PreferHeld(int layer, int kv_head, float margin, int count);
   void StartFetch(int layer, std::vector<wire::FetchEntry> missing);
   void SendFetch(int layer, const std::vector<wire::FetchEntry>& missing);
   void Fail(const absl::Status& why);
@@ -260,6 +263,10 @@ class Prefetcher : public BlockSink {
   // its scores were observed since the layer's last choice.
   std::vector<std::shared_ptr<const Advanced>> correcting_;
   std::vector<bool> observed_;
+  // On the data-plane thread.  Stepped by the first correction of each token,
+  // when all that moved for the one before is known.
+  TrafficFloor traffic_;
+  int traffic_position_ = -1;
   // Scratch of the data-plane thread.
   std::vector<float> row_;
   std::vector<BlockChoice> choices_;

@@ -48,6 +48,12 @@ absl::Status CheckFields(const v1::GenerateRequest& request) {
     return absl::InvalidArgumentError(
         absl::StrCat("correction_floor: ", floor, " is not in 0..1"));
   }
+  const double target = request.traffic_target();
+  if (!(target >= 0 && target <= kTrafficTargetMax)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("traffic_target: ", target, " is not in 0..",
+                     kTrafficTargetMax));
+  }
   const double fraction = request.budget_fraction();
   if (!(fraction >= 0 && fraction <= 1)) {
     return absl::InvalidArgumentError(
@@ -127,6 +133,9 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
   budget.lends =
       lends && budget.corrected > 0 && request.predictor() != kOracle;
   budget.correction_floor = static_cast<float>(request.correction_floor());
+  if (budget.corrected > 0 && request.predictor() != kOracle) {
+    budget.traffic_target = request.traffic_target();
+  }
   return budget;
 }
 

@@ -72,6 +72,31 @@ TEST_F(PredictionTest, LentAndProfiledBudgetsKeepTheTotal) {
   }
 }
 
+TEST_F(PredictionTest, TrafficComesToItsTarget) {
+  StartBoth();
+  auto request = Sparse();
+  request.set_shared_scan(true);
+  request.set_lent_corrections(true);
+  request.set_max_tokens(120);
+  const auto moved = [](const v1::Summary& summary) {
+    return double(summary.predicted() + summary.corrected()) / kHeads /
+           summary.decoded_tokens();
+  };
+  request.set_traffic_target(0);
+  const auto free = Generate(request);
+  ASSERT_TRUE(free.ok()) << free.status();
+  ASSERT_GT(moved(free->summary), 3);
+  for (const double target : {1.0, 2.5}) {
+    request.set_traffic_target(target);
+    const auto held = Generate(request);
+    const auto again = Generate(request);
+    ASSERT_TRUE(held.ok() && again.ok());
+    EXPECT_NEAR(moved(held->summary), target, 0.2 * target);
+    EXPECT_EQ(held->summary.corrected(), again->summary.corrected());
+    EXPECT_EQ(held->summary.nll_sum(), again->summary.nll_sum());
+  }
+}
+
 TEST_F(PredictionTest, MissedMassFallsAsTheBudgetGrows) {
   StartBoth();
   auto request = Sparse();

@@ -30,6 +30,16 @@ TEST(PolicyTest, WithoutModifiersNothingIsCorrectedAndThereIsNoTail) {
   EXPECT_TRUE(request.no_tail());
 }
 
+TEST(PolicyTest, ATrafficTargetIsOffUnlessNamed) {
+  v1::GenerateRequest request;
+  ParsePolicy("ema+c+t3.5+shared+lent")->Describe(&request);
+  EXPECT_EQ(request.traffic_target(), 3.5);
+  EXPECT_TRUE(request.shared_scan());
+  ParsePolicy("ema+c+shared+lent")->Describe(&request);
+  EXPECT_TRUE(request.has_traffic_target());
+  EXPECT_EQ(request.traffic_target(), 0);
+}
+
 TEST(PolicyTest, TheDefaultShareOfCorrectionsIsTheWorkers) {
   const auto policy = ParsePolicy("last+c");
   ASSERT_TRUE(policy.ok()) << policy.status();
@@ -49,7 +59,8 @@ TEST(PolicyTest, DefaultAsksForNothing) {
 TEST(PolicyTest, WhatIsWrongIsNamed) {
   for (const std::string text :
        {"", "/5", "ema/0", "ema/x", "ema/5/5", "last+", "last+tails",
-        "last+cx", "last+c-1", "last:2", "last+c4@x", "last+c4@0@0"}) {
+        "last+cx", "last+c-1", "last:2", "last+c4@x", "last+c4@0@0",
+        "last+tx", "last+t-1", "last+t65"}) {
     const auto policy = ParsePolicy(text);
     ASSERT_FALSE(policy.ok()) << text;
     EXPECT_EQ(policy.status().code(), absl::StatusCode::kInvalidArgument);

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "worker/generator.h"
 
 namespace forecache {
@@ -122,6 +124,23 @@ TEST(SessionOptionsTest, SharesOutsideTheirRangeAreNamed) {
   EXPECT_TRUE(absl::IsInvalidArgument(options.status()));
   EXPECT_NE(options.status().message().find("probe_share"),
             std::string::npos);
+}
+
+TEST(SessionOptionsTest, TrafficIsHeldWhereThereAreCorrections) {
+  v1::GenerateRequest request;
+  request.set_traffic_target(3.5);
+  EXPECT_EQ(ReadSessionOptions(request, 7000)->prefetch.budget.traffic_target,
+            3.5);
+  request.set_corrected_blocks(0);
+  EXPECT_EQ(ReadSessionOptions(request, 7000)->prefetch.budget.traffic_target,
+            0);
+  for (const double target : {-1.0, 64.5, std::nan("")}) {
+    request.set_traffic_target(target);
+    const auto options = ReadSessionOptions(request, 7000);
+    EXPECT_TRUE(absl::IsInvalidArgument(options.status())) << target;
+    EXPECT_NE(options.status().message().find("traffic_target"),
+              std::string::npos);
+  }
 }
 
 TEST(SessionOptionsTest, NothingIsSharedOrLentWithoutCorrections) {
