@@ -260,9 +260,11 @@ void StoreCore::EndDemotion(Demotion demotion, const absl::Status& status) {
   }
   work_.writing = false;
   ++work_.written;
-  if (!ssd_->writable() && !work_.demotions.empty()) {
-    LogError("ssd: nothing more is written until the next start",
-             {{"why", status.ToString()}});
+  if (!ssd_->writable()) {
+    if (!absl::IsFailedPrecondition(status)) {  // that is known already
+      LogError("ssd: nothing more is written until the next start",
+               {{"why", status.ToString()}});
+    }
     for (const Demotion& waits : work_.demotions) index_.Unpin(waits.pin);
     metrics_.demotions_failed->Add(work_.demotions.size());
     work_.demotions.clear();

@@ -110,6 +110,9 @@ SsdMetadata::SsdMetadata(Disk* disk, size_t budget_bytes)
 SsdMetadata::~SsdMetadata() = default;
 
 absl::Status SsdMetadata::OpenDb() {
+  // RocksDB logs an error when it has to make it.
+  FC_RETURN_IF_ERROR(FromRocks(
+      disk_->MetadataEnv()->CreateDirIfMissing(disk_->MetadataPath())));
   rocksdb::DB* db = nullptr;
   absl::Status status =
       FromRocks(rocksdb::DB::Open(OptionsFor(disk_, budget_bytes_, logger_),
