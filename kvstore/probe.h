@@ -16,7 +16,7 @@ namespace forecache {
 
 // What sealed segments are scored by; open ones always by their keys.
 enum class ProbeSource { kCodes, kExact };
-inline constexpr CodeKind kCodeKindDefault = CodeKind::k2BitRotated;
+inline constexpr CodeKind kCodeKindDefault = CodeKind::k4Bit;
 
 struct ProbeRequest {
   int layer = 0;

@@ -20,7 +20,7 @@ struct StoreFlags {
   std::string transport_probe = "on";
   std::string ready_file;
   std::string probe = "codes";
-  int probe_codes = 2;  // bits
+  int probe_codes = 4;  // bits
   int scan_threads = 0;
   std::string eviction = kEvictionDefault;
   std::string log_level = "info";
