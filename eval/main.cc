@@ -48,15 +48,17 @@ struct Table {
 // --full: what docs/QUALITY.md shows, what matters most first.
 constexpr char kLossTexts[] = "novel,maths,code,recall";
 const Table kFullTables[] = {
-    {"oracle,ema:0.3+c+t4+shared+lent,default,last,paper/5", "1/16,1/32",
-     kLossTexts},
-    {"ema:0.3+c+t4+shared+lent+profile+tail", "5/64,3/64", kLossTexts},
-    {"oracle,ema:0.3+c+t4+shared+lent,default,last", "1/16,1/32", "facts"},
+    {"oracle,ema:0.3+c+t+shared+lent,last,paper/5", "1/16,1/32", kLossTexts},
+    {"default,ema:0.3+c+t+shared+lent+profile+tail", "1/16,1/32", kLossTexts},
+    {"oracle,ema:0.3+c+t+shared+lent,default,last", "1/16,1/32", "facts"},
     {"stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
      "ema:0.3+c+t0.1+shared+lent",
-     "1/16,1/32", kLossTexts},
-    {"oracle,default,last,paper/5", "1/8,1/64", kLossTexts},
-    {"oracle,default,last", "1/16,1/32", "needle"},
+     "1/16", kLossTexts},
+    {"oracle,ema:0.3+c+t+shared+lent,last,paper/5", "1/8,1/64", kLossTexts},
+    {"oracle,ema:0.3+c+t+shared+lent,default,last", "1/16,1/32", "needle"},
+    {"stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
+     "ema:0.3+c+t0.1+shared+lent",
+     "1/32", kLossTexts},
 };
 
 absl::StatusOr<BudgetShare> ParseShare(const std::string& text) {

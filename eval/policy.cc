@@ -81,13 +81,16 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
     } else if (parts[i] == "profile") {
       policy.profiled = true;
     } else if (parts[i][0] == 't') {
-      if (!absl::SimpleAtod(parts[i].substr(1), &policy.traffic_target) ||
-          !(policy.traffic_target >= 0 &&
-            policy.traffic_target <= kTrafficTargetMax)) {
+      policy.traffic_target.reset();
+      double target = 0;
+      if (parts[i] == "t") continue;  // the worker's
+      if (!absl::SimpleAtod(parts[i].substr(1), &target) ||
+          !(target >= 0 && target <= kTrafficTargetMax)) {
         return absl::InvalidArgumentError(absl::StrCat(
             "--policy: '", text, "': '+", parts[i], "' is no number of blocks "
             "in 0..", kTrafficTargetMax));
       }
+      policy.traffic_target = target;
     } else if (parts[i][0] == 'p') {
       FC_ASSIGN_OR_RETURN(policy.probe_share,
                           Share(parts[i].substr(1), text));
@@ -109,7 +112,9 @@ void Policy::Describe(v1::GenerateRequest* request) const {
   request->set_ema_alpha(static_cast<float>(alpha));
   request->set_probe_every(probe_every);
   request->set_correction_floor(correction_floor);
-  request->set_traffic_target(traffic_target);
+  if (traffic_target.has_value()) {
+    request->set_traffic_target(*traffic_target);
+  }
   request->set_no_tail(!tail);
   request->set_shared_scan(shared_scan);
   request->set_lent_corrections(lent);

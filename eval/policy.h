@@ -10,7 +10,7 @@
 
 namespace forecache::eval {
 
-// NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+tT][+shared][+lent][+profile][+pSHARE]
+// NAME[:ALPHA][/EVERY][+c[N][@FLOOR]][+t[T]][+shared][+lent][+profile][+pSHARE]
 // [+tail]
 //
 //   NAME    a predictor, "oracle", or "default": what the worker does when
@@ -20,8 +20,8 @@ namespace forecache::eval {
 //           observed
 //   +c      the default share of the chosen blocks is corrected; +cN: N blocks;
 //           @FLOOR: only those of that estimated probability or more
-//   +tT     T blocks move a (layer, KV head, token), on average: it steers the
-//           corrections' floor; without, nothing is held back
+//   +t      the worker's default of blocks move a (layer, KV head, token), on
+//           average; +tT: T blocks.  Without, nothing is held back
 //   +shared corrections' scans are all the predictor sees: no probes besides
 //   +lent   corrections' places go round beside the budget of each head
 //   +profile  the budget is shared out by the model's profile
@@ -36,7 +36,7 @@ struct Policy {
   bool corrects = false;
   std::optional<int> corrected;  // with `corrects`; none: the default share
   double correction_floor = 0;
-  double traffic_target = 0;
+  std::optional<double> traffic_target = 0;  // none: the worker's
   bool shared_scan = false;
   bool lent = false;
   bool profiled = false;

@@ -12,6 +12,8 @@ constexpr double kBudgetFractionDefault = 1.0 / 16;
 constexpr float kAutoMissedDefault = 0.1f;
 constexpr int kSinkBlocksDefault = 1;
 constexpr int kRecentBlocksDefault = 3;
+// Of the context's blocks to one that is resident, those that move a token.
+constexpr double kTrafficDefault = 0.25;
 constexpr size_t kRequestIdBytesMax = 128;
 constexpr uint32_t kLateDeadlineMsMax = 60'000;
 
@@ -73,6 +75,48 @@ LatePolicy ReadLatePolicy(v1::LatePolicy policy) {
   }
 }
 
+// Into a budget whose size is read already.
+absl::Status ReadCorrections(const v1::GenerateRequest& request, int context,
+                             Budget* budget) {
+  // What follows one row of scores may be corrected by another.
+  const int chosen = budget->blocks - budget->Floor();
+  const bool lends = request.lent_corrections();
+  const bool scores = request.predictor() != "stream" &&
+                      request.predictor() != "full";
+  const bool is_oracle = request.predictor() == kOracle;
+  const int most = std::min(chosen, kCorrectionSlotsMax);
+  if (request.has_corrected_blocks() &&
+      request.corrected_blocks() > static_cast<uint32_t>(most)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "corrected_blocks: ", request.corrected_blocks(), " of ", chosen,
+        " chosen blocks, at most ", kCorrectionSlotsMax));
+  }
+  if (is_oracle && chosen > most) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "predictor: the oracle corrects all of the ", chosen,
+        " chosen blocks, at most ", kCorrectionSlotsMax));
+  }
+  budget->corrected = !scores     ? 0
+                      : is_oracle ? chosen
+                      : lends     ? most
+                                  : std::min(chosen * 3 / 8, most);
+  if (scores && !is_oracle && request.has_corrected_blocks()) {
+    budget->corrected = static_cast<int>(request.corrected_blocks());
+  }
+  budget->lends = lends && budget->corrected > 0 && !is_oracle;
+  budget->correction_floor = static_cast<float>(request.correction_floor());
+  if (budget->corrected == 0 || is_oracle) {
+    return absl::OkStatus();
+  }
+  if (request.has_traffic_target()) {
+    budget->traffic_target = request.traffic_target();
+  } else if (budget->lends) {
+    budget->traffic_target = std::min<double>(
+        kTrafficDefault * context / budget->blocks, kTrafficTargetMax);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
                                   int prompt_tokens) {
   const auto read = [](bool set, uint32_t value, int otherwise) {
@@ -106,36 +150,7 @@ absl::StatusOr<Budget> ReadBudget(const v1::GenerateRequest& request,
         " blocks is below sinks (", budget.sinks, ") + recent window (",
         budget.recent, ") + the block being filled (1) = ", floor));
   }
-  // What follows one row of scores may be corrected by another.
-  const int chosen = budget.blocks - floor;
-  const bool lends = request.lent_corrections();
-  const bool scores = request.predictor() != "stream" &&
-                      request.predictor() != "full";
-  const int most = std::min(chosen, kCorrectionSlotsMax);
-  if (request.has_corrected_blocks() &&
-      request.corrected_blocks() > static_cast<uint32_t>(most)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "corrected_blocks: ", request.corrected_blocks(), " of ", chosen,
-        " chosen blocks, at most ", kCorrectionSlotsMax));
-  }
-  if (request.predictor() == kOracle && chosen > most) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "predictor: the oracle corrects all of the ", chosen,
-        " chosen blocks, at most ", kCorrectionSlotsMax));
-  }
-  budget.corrected =
-      !scores ? 0
-      : request.predictor() == kOracle
-          ? chosen
-          : read(request.has_corrected_blocks(),
-                     request.corrected_blocks(),
-                 lends ? most : std::min(chosen * 3 / 8, most));
-  budget.lends =
-      lends && budget.corrected > 0 && request.predictor() != kOracle;
-  budget.correction_floor = static_cast<float>(request.correction_floor());
-  if (budget.corrected > 0 && request.predictor() != kOracle) {
-    budget.traffic_target = request.traffic_target();
-  }
+  FC_RETURN_IF_ERROR(ReadCorrections(request, context, &budget));
   return budget;
 }
 

@@ -35,6 +35,9 @@ TEST(PolicyTest, ATrafficTargetIsOffUnlessNamed) {
   ParsePolicy("ema+c+t3.5+shared+lent")->Describe(&request);
   EXPECT_EQ(request.traffic_target(), 3.5);
   EXPECT_TRUE(request.shared_scan());
+  request.Clear();
+  ParsePolicy("ema+c+t+shared+lent")->Describe(&request);
+  EXPECT_FALSE(request.has_traffic_target());
   ParsePolicy("ema+c+shared+lent")->Describe(&request);
   EXPECT_TRUE(request.has_traffic_target());
   EXPECT_EQ(request.traffic_target(), 0);

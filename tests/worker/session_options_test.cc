@@ -126,6 +126,22 @@ TEST(SessionOptionsTest, SharesOutsideTheirRangeAreNamed) {
             std::string::npos);
 }
 
+TEST(SessionOptionsTest, WhereCorrectionsAreLentTrafficIsHeld) {
+  v1::GenerateRequest request;
+  EXPECT_EQ(ReadSessionOptions(request, 7424)->prefetch.budget.traffic_target,
+            0);
+  request.set_lent_corrections(true);
+  for (const double fraction : {1.0 / 8, 1.0 / 16, 1.0 / 32}) {
+    request.set_budget_fraction(fraction);
+    EXPECT_NEAR(
+        ReadSessionOptions(request, 7424)->prefetch.budget.traffic_target,
+        0.25 / fraction, 0.3);
+  }
+  request.set_traffic_target(0);
+  EXPECT_EQ(ReadSessionOptions(request, 7424)->prefetch.budget.traffic_target,
+            0);
+}
+
 TEST(SessionOptionsTest, TrafficIsHeldWhereThereAreCorrections) {
   v1::GenerateRequest request;
   request.set_traffic_target(3.5);
