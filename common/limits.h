@@ -106,6 +106,9 @@ inline constexpr size_t kSsdPromotionsMax = 1024;
 inline constexpr size_t kSsdScrubBytesPerSecond = size_t{4} << 20;
 inline constexpr size_t kSsdScrubStepBytes = size_t{1} << 20;
 inline constexpr Nanos kSsdIdleWait = kSecond;
+// From a failed write to the first try, and between tries, doubled each time.
+inline constexpr Nanos kSsdReviveWaitFirst = 5 * kSecond;
+inline constexpr Nanos kSsdReviveWaitMost = 300 * kSecond;
 
 // --- Worker ---------------------------------------------------------------
 inline constexpr int kPrefillChunkTokens = 512;

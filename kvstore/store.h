@@ -256,6 +256,8 @@ class StoreCore {
   // Drops the copy on SSD, whose entry it is; false when it is gone.
   bool DropFromSsd(const Index::EntryRef& entry) ABSL_LOCKS_EXCLUDED(mu_);
   bool MayWrite(size_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  // Tries to write again, when it is time to.
+  bool ReviveSsd() ABSL_LOCKS_EXCLUDED(mu_);
   bool NoteUses() ABSL_LOCKS_EXCLUDED(mu_);
   bool ScrubNext() ABSL_LOCKS_EXCLUDED(mu_);
   // A segment that sessions read from memory, and could from SSD.
@@ -343,6 +345,8 @@ class StoreCore {
   Pacer scrub_pacer_;
   std::vector<SegmentId> scrub_ids_;  // left of this round
   size_t scrub_plane_ = 0;            // of the last of them
+  Nanos revive_wait_ = kSsdReviveWaitFirst;
+  Nanos revive_due_ = 0;  // 0: no try is due
   std::atomic<bool> stopping_{false};
   std::thread ssd_thread_;
 };

@@ -37,6 +37,12 @@ Counter* Demotions(Metrics* metrics, const std::string& outcome) {
                              {{"outcome", outcome}});
 }
 
+Counter* Revivals(Metrics* metrics, const std::string& outcome) {
+  return metrics->AddCounter("forecache_store_ssd_revivals_total",
+                             "Tries to write to SSD again after it failed.",
+                             {{"outcome", outcome}});
+}
+
 Counter* MessagesRefused(Metrics* metrics, const std::string& why) {
   return metrics->AddCounter(
       "forecache_store_messages_refused_total",
@@ -141,7 +147,9 @@ void StoreMetrics::AddTiers(Metrics* metrics) {
       "Segments that wait to be written to SSD.");
   ssd_writable = metrics->AddGauge(
       "forecache_store_ssd_writable",
-      "1 while segments are written to SSD, 0 after the disk failed.");
+      "1 while segments are written to SSD, 0 while the disk fails.");
+  ssd_revivals = Revivals(metrics, "written_again");
+  ssd_revivals_failed = Revivals(metrics, "failed");
   demotions_written = Demotions(metrics, "written");
   demotions_failed = Demotions(metrics, "failed");
   demotions_skipped = Demotions(metrics, "skipped");

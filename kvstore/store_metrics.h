@@ -40,6 +40,8 @@ struct StoreMetrics {
   Gauge* ssd_metadata_bytes;
   Gauge* ssd_queued;
   Gauge* ssd_writable;
+  Counter* ssd_revivals;
+  Counter* ssd_revivals_failed;
   Counter* demotions_written;
   Counter* demotions_failed;
   Counter* demotions_skipped;

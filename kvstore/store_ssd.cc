@@ -202,7 +202,28 @@ void StoreCore::SsdLoop() {
 
 bool StoreCore::RunSsd() {
   return ssd_ != nullptr &&
-         (WriteNext() || PromoteNext() || NoteUses() || ScrubNext());
+         (ReviveSsd() || WriteNext() || PromoteNext() || NoteUses() ||
+          ScrubNext());
+}
+
+bool StoreCore::ReviveSsd() {
+  if (ssd_->writable()) return false;
+  const Nanos now = clock_->Now();
+  if (revive_due_ == 0) revive_due_ = now + revive_wait_;
+  if (now < revive_due_) return false;
+  revive_due_ = 0;
+  revive_wait_ = std::min(2 * revive_wait_, kSsdReviveWaitMost);
+  const absl::Status revived = ssd_->Revive();
+  if (revived.ok()) {
+    metrics_.ssd_revivals->Add();
+    LogInfo("ssd: segments are written again");
+  } else {
+    metrics_.ssd_revivals_failed->Add();
+    LogWarning("ssd: the disk still fails",
+               {{"why", revived.ToString()},
+                {"next_try_s", revive_wait_ / kSecond}});
+  }
+  return true;
 }
 
 bool StoreCore::WriteNext() {
@@ -215,6 +236,7 @@ bool StoreCore::WriteNext() {
     work_.writing = true;
   }
   const absl::Status status = WriteDemotion(demotion);
+  if (status.ok()) revive_wait_ = kSsdReviveWaitFirst;
   EndDemotion(std::move(demotion), status);
   return true;
 }
@@ -262,8 +284,9 @@ void StoreCore::EndDemotion(Demotion demotion, const absl::Status& status) {
   ++work_.written;
   if (!ssd_->writable()) {
     if (!absl::IsFailedPrecondition(status)) {  // that is known already
-      LogError("ssd: nothing more is written until the next start",
-               {{"why", status.ToString()}});
+      LogError("ssd: the disk fails, nothing is written until it is well",
+               {{"why", status.ToString()},
+                {"next_try_s", revive_wait_ / kSecond}});
     }
     for (const Demotion& waits : work_.demotions) index_.Unpin(waits.pin);
     metrics_.demotions_failed->Add(work_.demotions.size());
@@ -359,41 +382,6 @@ bool StoreCore::NoteUses() {
   }
   ssd_->Touch(touched);
   return !touched.empty();
-}
-
-bool StoreCore::ScrubNext() {
-  if (scrub_pacer_.rate() == 0 || scrub_pacer_.Wait(clock_->Now()) > 0) {
-    return false;
-  }
-  size_t bytes = 0;
-  while (bytes < kSsdScrubStepBytes) {
-    if (scrub_ids_.empty()) {
-      scrub_ids_ = ssd_->Ids();
-      scrub_plane_ = 0;
-      if (bytes > 0 || scrub_ids_.empty()) break;
-    }
-    const SegmentId id = scrub_ids_.back();
-    const absl::Status status = ssd_->CheckPlane(id, scrub_plane_++, &bytes);
-    if (status.ok()) continue;
-    scrub_ids_.pop_back();
-    scrub_plane_ = 0;
-    if (absl::IsOutOfRange(status) || absl::IsNotFound(status)) continue;
-    metrics_.scrub_findings->Add();
-    LogWarning("ssd: the scrubber found damage",
-               {{"segment", id.ToHex()}, {"why", status.ToString()}});
-    Index::EntryRef entry;
-    {
-      absl::MutexLock lock(&mu_);
-      entry = ssd_index_.Find(id);
-    }
-    if (entry != nullptr && DropFromSsd(entry)) {
-      metrics_.segments_dropped->Add();
-    }
-  }
-  metrics_.scrubbed_bytes->Add(bytes);
-  // With nothing to read it looks again in a second.
-  scrub_pacer_.Passed(bytes > 0 ? bytes : scrub_pacer_.rate(), clock_->Now());
-  return bytes > 0;
 }
 
 }  // namespace forecache

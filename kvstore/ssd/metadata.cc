@@ -121,10 +121,22 @@ absl::Status SsdMetadata::OpenDb() {
   return status;
 }
 
+absl::Status SsdMetadata::CheckOpen() const {
+  if (db_ != nullptr) return absl::OkStatus();
+  return absl::UnavailableError("metadata: it could not be opened again");
+}
+
+absl::Status SsdMetadata::Reopen() {
+  absl::MutexLock lock(&mu_);
+  db_ = nullptr;
+  return OpenDb();
+}
+
 absl::StatusOr<std::unique_ptr<SsdMetadata>> SsdMetadata::Open(
     Disk* disk, size_t budget_bytes) {
   auto metadata =
       std::unique_ptr<SsdMetadata>(new SsdMetadata(disk, budget_bytes));
+  absl::MutexLock lock(&metadata->mu_);
   absl::Status opened = metadata->OpenDb();
   if (absl::IsDataLoss(opened)) {
     LogError("ssd: the metadata is damaged: the tier starts empty",
@@ -140,8 +152,17 @@ absl::StatusOr<std::unique_ptr<SsdMetadata>> SsdMetadata::Open(
 
 absl::StatusOr<int> SsdMetadata::ForEach(
     const std::function<void(SegmentRecord record, uint64_t used)>& each) {
-  int damaged = 0;
   std::vector<SegmentId> lost;
+  FC_RETURN_IF_ERROR(ReadAll(each, &lost));
+  for (const SegmentId& id : lost) FC_RETURN_IF_ERROR(Delete(id));
+  return static_cast<int>(lost.size());
+}
+
+absl::Status SsdMetadata::ReadAll(
+    const std::function<void(SegmentRecord record, uint64_t used)>& each,
+    std::vector<SegmentId>* damaged) {
+  absl::ReaderMutexLock lock(&mu_);
+  FC_RETURN_IF_ERROR(CheckOpen());
   const std::string first(1, kRecordKey), end(1, kRecordKey + 1);
   std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
   for (it->Seek(first); it->Valid() && it->key().compare(end) < 0;
@@ -151,8 +172,7 @@ absl::StatusOr<int> SsdMetadata::ForEach(
     auto record = DecodeSegmentRecord(id, it->value().ToStringView());
     if (absl::IsFailedPrecondition(record.status())) return record.status();
     if (!record.ok()) {
-      ++damaged;
-      lost.push_back(id);
+      damaged->push_back(id);
       continue;
     }
     uint64_t used = 0;
@@ -163,9 +183,7 @@ absl::StatusOr<int> SsdMetadata::ForEach(
     }
     each(*std::move(record), used);
   }
-  FC_RETURN_IF_ERROR(FromRocks(it->status()));
-  for (const SegmentId& id : lost) FC_RETURN_IF_ERROR(Delete(id));
-  return damaged;
+  return FromRocks(it->status());
 }
 
 absl::Status SsdMetadata::KeepBudget() {
@@ -181,6 +199,8 @@ absl::Status SsdMetadata::KeepBudget() {
 }
 
 absl::Status SsdMetadata::Put(const SegmentRecord& record, uint64_t used) {
+  absl::ReaderMutexLock lock(&mu_);
+  FC_RETURN_IF_ERROR(CheckOpen());
   FC_RETURN_IF_ERROR(KeepBudget());
   rocksdb::WriteBatch batch;
   batch.Put(Key(kRecordKey, record.id), EncodeSegmentRecord(record));
@@ -191,6 +211,8 @@ absl::Status SsdMetadata::Put(const SegmentRecord& record, uint64_t used) {
 }
 
 absl::Status SsdMetadata::Delete(const SegmentId& id) {
+  absl::ReaderMutexLock lock(&mu_);
+  FC_RETURN_IF_ERROR(CheckOpen());
   rocksdb::WriteBatch batch;
   batch.Delete(Key(kRecordKey, id));
   batch.Delete(Key(kUsedKey, id));
@@ -199,6 +221,8 @@ absl::Status SsdMetadata::Delete(const SegmentId& id) {
 
 absl::Status SsdMetadata::Touch(std::span<const SegmentId> ids,
                                 uint64_t used) {
+  absl::ReaderMutexLock lock(&mu_);
+  FC_RETURN_IF_ERROR(CheckOpen());
   FC_RETURN_IF_ERROR(KeepBudget());
   rocksdb::WriteBatch batch;
   for (const SegmentId& id : ids) {
@@ -209,7 +233,11 @@ absl::Status SsdMetadata::Touch(std::span<const SegmentId> ids,
   return FromRocks(db_->Write({}, &batch));
 }
 
-absl::Status SsdMetadata::Sync() { return FromRocks(db_->SyncWAL()); }
+absl::Status SsdMetadata::Sync() {
+  absl::ReaderMutexLock lock(&mu_);
+  FC_RETURN_IF_ERROR(CheckOpen());
+  return FromRocks(db_->SyncWAL());
+}
 
 uint64_t SsdMetadata::bytes() const {
   rocksdb::Env* env = disk_->MetadataEnv();

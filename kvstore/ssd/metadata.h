@@ -7,9 +7,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "kvstore/segment_id.h"
 #include "kvstore/ssd/disk.h"
 #include "kvstore/ssd/segment_record.h"
@@ -48,19 +51,29 @@ class SsdMetadata {
   absl::Status Touch(std::span<const SegmentId> ids, uint64_t used);
   absl::Status Sync();
 
+  // Opens the database anew: one that failed to write takes no more.  It holds
+  // then what the disk has kept.  While that fails, so does all of the above.
+  absl::Status Reopen() ABSL_LOCKS_EXCLUDED(mu_);
+
   // Of all of RocksDB's files.
   uint64_t bytes() const;
 
  private:
   SsdMetadata(Disk* disk, size_t budget_bytes);
-  absl::Status OpenDb();
+  absl::Status OpenDb() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `damaged` gets the ids of the others.
+  absl::Status ReadAll(
+      const std::function<void(SegmentRecord record, uint64_t used)>& each,
+      std::vector<SegmentId>* damaged) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status CheckOpen() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   // Makes room within the budget, or says that there is none.
-  absl::Status KeepBudget();
+  absl::Status KeepBudget() ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   Disk* const disk_;
   const size_t budget_bytes_;
   const std::shared_ptr<rocksdb::Logger> logger_;
-  std::unique_ptr<rocksdb::DB> db_;
+  absl::Mutex mu_;
+  std::unique_ptr<rocksdb::DB> db_ ABSL_GUARDED_BY(mu_);  // null: see Reopen
 };
 
 }  // namespace forecache

@@ -28,16 +28,11 @@ struct SsdPlace {
       : record(std::move(record)),
         layout(this->record.geometry, this->record.code_kind),
         give_back(std::move(give_back)) {}
-  ~SsdPlace() {
-    if (!lost) give_back(std::move(record.extents));
-  }
+  ~SsdPlace() { give_back(std::move(record.extents)); }
 
   SegmentRecord record;
   const SegmentLayout layout;
   const GiveBack give_back;
-  // A record of it may still be on disk although it should not: its extents
-  // are nobody's until the next start.
-  std::atomic<bool> lost{false};
 };
 
 // Batches of reads and writes, each in a lane: a queue and memory for pages.

@@ -60,9 +60,7 @@ absl::Status SsdTier::Drop(const SegmentId& id) {
   }
   absl::Status forgotten = metadata_->Delete(id);
   if (forgotten.ok()) return absl::OkStatus();
-  dropped->place->lost = true;
-  metrics_.metadata_errors->Add();
-  return Failed(forgotten);
+  return RecordFailed(forgotten, dropped->place);
 }
 
 absl::Status SsdTier::Put(const SegmentId& id, const SegmentOrigin& origin,
@@ -77,6 +75,52 @@ absl::Status SsdTier::Failed(const absl::Status& status) {
     writable_ = false;
   }
   return status;
+}
+
+absl::Status SsdTier::RecordFailed(const absl::Status& status,
+                                   std::shared_ptr<SsdPlace> place) {
+  metrics_.metadata_errors->Add();
+  absl::MutexLock lock(&mu_);
+  lost_.push_back(std::move(place));
+  return Failed(status);
+}
+
+absl::Status SsdTier::Revive() {
+  absl::MutexLock writing(&write_mu_);
+  if (writable()) return absl::OkStatus();
+  size_t lost = 0;  // those that come later wait for the next time
+  {
+    absl::MutexLock lock(&mu_);
+    lost = lost_.size();
+  }
+  FC_RETURN_IF_ERROR(metadata_->Reopen());
+  // What failed may be on disk or not, and so may what was not synced: a
+  // deletion that is gone would bring back extents that others have.
+  std::vector<SegmentId> stale;
+  FC_RETURN_IF_ERROR(
+      metadata_
+          ->ForEach([&](const SegmentRecord& record, uint64_t) {
+            const std::shared_ptr<Held> held = Find(record.id);
+            if (held == nullptr ||
+                held->place->record.generation != record.generation) {
+              stale.push_back(record.id);
+            }
+          })
+          .status());
+  for (const SegmentId& id : stale) {
+    FC_RETURN_IF_ERROR(metadata_->Delete(id));
+  }
+  FC_RETURN_IF_ERROR(metadata_->Sync());
+  FC_RETURN_IF_ERROR(file_->Sync());
+  std::vector<std::shared_ptr<SsdPlace>> found;  // goes after the lock
+  {
+    absl::MutexLock lock(&mu_);
+    const auto end = lost_.begin() + static_cast<ptrdiff_t>(lost);
+    found.assign(lost_.begin(), end);
+    lost_.erase(lost_.begin(), end);
+  }
+  writable_ = true;
+  return absl::OkStatus();
 }
 
 SsdPlace::GiveBack SsdTier::GiveBack() {
@@ -135,7 +179,7 @@ absl::Status SsdTier::Write(const SegmentId& id, const SegmentOrigin& origin,
                             const WriteGate& gate) {
   absl::MutexLock writing(&write_mu_);
   if (!writable()) {
-    return absl::FailedPreconditionError("ssd: writing has failed before");
+    return absl::FailedPreconditionError("ssd: the disk failed before");
   }
   if (Find(id) != nullptr) {
     return absl::AlreadyExistsError(absl::StrCat("segment ", id.ToHex()));
@@ -154,9 +198,7 @@ absl::Status SsdTier::Write(const SegmentId& id, const SegmentOrigin& origin,
     return Failed(synced);
   }
   if (absl::Status put = metadata_->Put(place->record, clock_++); !put.ok()) {
-    place->lost = true;  // it may be there all the same
-    metrics_.metadata_errors->Add();
-    return Failed(put);
+    return RecordFailed(put, std::move(place));
   }
   absl::MutexLock lock(&mu_);
   held_.emplace(id, std::make_shared<Held>(std::move(place)));

@@ -47,8 +47,8 @@ struct FoundSegment {
 
 // Data is durable before its record is written, and a record is forgotten for
 // good before its extents are used again: so a crash leaves whole segments.
-// After a write that failed nothing more is written until the next start:
-// writable() is false, and what is there is read as before.
+// After a write that failed nothing more is written until Revive finds the disk
+// well: writable() is false, and what is there is read as before.
 //
 // Threads: safe to call from any thread.
 // Lifetime: the arena and the metrics outlive it, it outlives every pin.
@@ -75,6 +75,9 @@ class SsdTier : public Tier {
   absl::Status Write(const SegmentId& id, const SegmentOrigin& origin,
                      const SegmentView& segment, const WriteGate& gate);
   bool writable() const { return writable_.load(); }
+  // Tries whether the disk takes writes again, and makes sure that it has no
+  // record but those of segments that Pin finds.
+  absl::Status Revive() ABSL_LOCKS_EXCLUDED(mu_);
   // What a copy takes.
   size_t BytesOf(const SegmentView& segment) const {
     return ExtentsOf(segment) * extent_bytes_;
@@ -138,6 +141,10 @@ class SsdTier : public Tier {
   absl::Status WriteTail(const SsdPlace& place, std::byte* tail);
   // Writes no more after an error of the disk.
   absl::Status Failed(const absl::Status& status);
+  // The same, and the record of `place` may be on disk or not.
+  absl::Status RecordFailed(const absl::Status& status,
+                            std::shared_ptr<SsdPlace> place)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   const std::unique_ptr<Disk> disk_;
   DramArena* const arena_;
@@ -157,6 +164,9 @@ class SsdTier : public Tier {
   // Given back, but the records that named them may still be on disk.
   std::vector<uint32_t> freed_ ABSL_GUARDED_BY(mu_);
   std::set<uint32_t> free_ ABSL_GUARDED_BY(mu_);
+  // Their records may be on disk although they should not be: until Revive has
+  // seen to that their extents are nobody's.
+  std::vector<std::shared_ptr<SsdPlace>> lost_ ABSL_GUARDED_BY(mu_);
   std::unordered_map<SegmentId, std::shared_ptr<Held>, SegmentIdHash> held_
       ABSL_GUARDED_BY(mu_);
 };

@@ -1,6 +1,7 @@
 // A store with a tier on SSD: demotion, restart, damage, a full disk.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/kvstore/ssd_fixture.h"
@@ -253,6 +254,46 @@ TEST_F(StoreSsdTest, ARestartKnowsWhatWasUsedLast) {
   EXPECT_EQ(Cached(TestContext(60, 1)), kSegmentTokens);
   EXPECT_EQ(Cached(TestContext(61, 1)), 0);
   EXPECT_EQ(Cached(TestContext(62, 1)), kSegmentTokens);
+}
+
+TEST_F(StoreSsdTest, AFullDiskIsTriedAgainAndComesBack) {
+  TestContext before(80, 1), meanwhile(81, 1), after(82, 1);
+  Fill(before);
+  RunAll();
+  files_->FailSteps(files_->steps(), int64_t{1} << 40,
+                    absl::ResourceExhaustedError("the disk is full"));
+  Fill(meanwhile);
+  RunAll();
+  EXPECT_FALSE(store_->Occupancy().ssd_writable);
+  // Served all the same, from SSD and from memory.
+  EXPECT_EQ(ReadBack(before), kSegmentTokens);
+  EXPECT_EQ(ReadBack(meanwhile), kSegmentTokens);
+  // Each pause is twice the one before, up to a bound.
+  Nanos pause = kSsdReviveWaitFirst;
+  for (int tries = 1; tries <= 12; ++tries) {
+    clock_.Advance(pause - 1);
+    RunAll();
+    EXPECT_EQ(store_->metrics().ssd_revivals_failed->Value(), tries - 1);
+    clock_.Advance(1);
+    RunAll();
+    EXPECT_EQ(store_->metrics().ssd_revivals_failed->Value(), tries);
+    pause = std::min(2 * pause, kSsdReviveWaitMost);
+  }
+  EXPECT_FALSE(store_->Occupancy().ssd_writable);
+  files_->FailSteps(0, 0, absl::OkStatus());
+  clock_.Advance(kSsdReviveWaitMost);
+  RunAll();
+  EXPECT_EQ(store_->metrics().ssd_revivals->Value(), 1);
+  EXPECT_TRUE(store_->Occupancy().ssd_writable);
+  Fill(after);
+  RunAll();
+  EXPECT_EQ(store_->Occupancy().ssd_segments, 2);
+  store_ = nullptr;
+  files_->Crash(/*seed=*/0);
+  Start();
+  EXPECT_EQ(ReadBack(before), kSegmentTokens);
+  EXPECT_EQ(Cached(meanwhile), 0);
+  EXPECT_EQ(ReadBack(after), kSegmentTokens);
 }
 
 TEST_F(StoreSsdTest, SealTellsWhatIsDurable) {

@@ -138,6 +138,53 @@ TEST_P(DiskErrorTest, OneStepFails) {
   EXPECT_GT(degraded, 20);
 }
 
+// The disk fails from some step on, for a while.  The tier goes off, is tried
+// again, comes back when the disk is well, and writes; then the power is cut.
+TEST_P(DiskErrorTest, TheTierComesBack) {
+  const std::vector<TestContext> later = {TestContext(60, 2),
+                                          TestContext(61, 2)};
+  const StoreOptions options = SmallSsd();
+  const int64_t steps = Steps(options);
+  int came_back = 0, tries = 0;
+  for (int64_t step = 0; step <= steps; ++step) {
+    SCOPED_TRACE(step);
+    files_ = std::make_shared<MemoryFiles>();
+    // Long enough to meet tries as well.
+    files_->FailSteps(step, 1 + step % 30,
+                      absl::Status(GetParam(), "injected"));
+    std::map<int, int> durable;
+    if (!Live(options, &durable)) continue;
+    came_back += !store_->Occupancy().ssd_writable;
+    for (int i = 0; i < 40 && !store_->Occupancy().ssd_writable; ++i) {
+      clock_.Advance(kSsdReviveWaitMost);
+      RunAll();
+      ++tries;
+    }
+    EXPECT_TRUE(store_->Occupancy().ssd_writable);
+    files_->FailSteps(0, 0, absl::OkStatus());
+    for (const TestContext& context : later) {
+      Fill(context);
+      RunAll();
+    }
+    const size_t on_ssd = store_->Occupancy().ssd_segments;
+    // The last ones were written, whatever made room for them.
+    EXPECT_GE(on_ssd, 2);
+    store_ = nullptr;
+    files_->Crash(static_cast<uint64_t>(step % 3));
+    Start(options);
+    // No extent has two owners, and nothing that was durable is gone: what was
+    // not synced of deletions may have come back.
+    EXPECT_GE(store_->Occupancy().ssd_segments, on_ssd);
+    EXPECT_EQ(ReadBack(later.back()), 2 * kSegmentTokens);
+    for (const TestContext& context : contexts_) {
+      EXPECT_GE(ReadBack(context), 0);
+    }
+    if (HasFailure()) break;
+  }
+  EXPECT_GT(came_back, 20);
+  EXPECT_GT(tries, came_back);  // some tries failed
+}
+
 INSTANTIATE_TEST_SUITE_P(Errors, DiskErrorTest,
                          ::testing::Values(absl::StatusCode::kResourceExhausted,
                                            absl::StatusCode::kUnavailable),
