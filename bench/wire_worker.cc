@@ -1,10 +1,7 @@
 #include "bench/wire_worker.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,21 +23,8 @@ constexpr int kVocabulary = 50000;
 
 }  // namespace
 
-void PinToCore(int core) {
-  const int cores = std::max(1u, std::thread::hardware_concurrency());
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core % cores, &set);
-  sched_setaffinity(0, sizeof(set), &set);
-}
-
 size_t BlocksOfOnePush(const KvGeometry& geometry) {
   return kPushBytesMax / (sizeof(wire::PushEntry) + geometry.BlockBytes());
-}
-
-int StoreCore(int store) {
-  const int others = static_cast<int>(std::thread::hardware_concurrency()) - 1;
-  return others > 0 ? 1 + store % others : 0;
 }
 
 WireWorker::WireWorker(const std::vector<std::string>& stores)

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bench/cores.h"
 #include "common/clock.h"
 #include "common/rng.h"
 #include "kvstore/client/group_control.h"
@@ -23,13 +24,6 @@ struct WireContext {
   SessionHandle session;
   int blocks = 0;  // of each (layer, KV head)
 };
-
-// Keeps this thread, and what it starts from now on, to one core; core numbers
-// wrap round at what the machine has.
-void PinToCore(int core);
-inline constexpr int kWorkerCore = 0;
-// Of a store's process, from 0: never the worker's where there are two.
-int StoreCore(int store);
 
 // Blocks that arrive are copied into slots, as a worker's cache does it.
 //

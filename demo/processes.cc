@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -30,6 +31,7 @@ constexpr int kLogTailBytes = 1500;
 
 // The daemons by pid, and the folder: what an interrupt must clean up.
 absl::Mutex cleanup_mutex;
+// In the order of the first starts; 0: killed.
 std::vector<pid_t> cleanup_pids ABSL_GUARDED_BY(cleanup_mutex);
 std::string cleanup_folder ABSL_GUARDED_BY(cleanup_mutex);
 
@@ -42,6 +44,7 @@ void StopAll() {
   Clock* clock = Clock::Real();
   // The last one started goes first: a worker before its store.
   for (auto pid = cleanup_pids.rbegin(); pid != cleanup_pids.rend(); ++pid) {
+    if (*pid == 0) continue;
     kill(*pid, SIGTERM);
     const Nanos deadline = clock->Now() + kStopTimeout;
     while (!HasExited(*pid)) {
@@ -139,9 +142,15 @@ absl::StatusOr<Daemon> Processes::Start(const std::string& name,
   const pid_t pid = fork();
   if (pid < 0) return absl::ResourceExhaustedError("cannot fork");
   if (pid == 0) RunChild(LogPath(name), &arguments, parent);
+  const size_t place =
+      std::find_if(daemons_.begin(), daemons_.end(),
+                   [&](const Daemon& it) { return it.name == name; }) -
+      daemons_.begin();
+  if (place == daemons_.size()) daemons_.push_back({.name = name});
   {
     absl::MutexLock lock(&cleanup_mutex);
-    cleanup_pids.push_back(pid);
+    cleanup_pids.resize(daemons_.size());
+    cleanup_pids[place] = pid;
   }
   Clock* clock = Clock::Real();
   const Nanos deadline = clock->Now() + kStartTimeout;
@@ -159,8 +168,21 @@ absl::StatusOr<Daemon> Processes::Start(const std::string& name,
                 .grpc = json.at("grpc"),
                 .metrics = json.at("metrics"),
                 .admin = json.value("admin", "")};
-  daemons_.push_back(daemon);
+  daemons_[place] = daemon;
   return daemon;
+}
+
+void Processes::Kill(const Daemon& daemon) {
+  absl::MutexLock lock(&cleanup_mutex);
+  for (size_t i = 0; i < daemons_.size(); ++i) {
+    if (daemons_[i].name != daemon.name || cleanup_pids[i] == 0) continue;
+    kill(cleanup_pids[i], SIGKILL);
+    waitpid(cleanup_pids[i], nullptr, 0);
+    cleanup_pids[i] = 0;
+  }
+  std::error_code ignored;
+  std::filesystem::remove(
+      absl::StrCat(folder_, "/", daemon.name, ".ready"), ignored);
 }
 
 size_t ResidentMemory(pid_t pid) {

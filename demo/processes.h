@@ -40,6 +40,13 @@ class Processes {
                                const std::string& binary,
                                std::vector<std::string> arguments);
 
+  // Ends a daemon at once (SIGKILL).  Start may then start it again by its
+  // name.
+  void Kill(const Daemon& daemon);
+
+  // Where daemons may keep files: gone when this is.
+  const std::string& folder() const { return folder_; }
+
   // Whether SIGINT or SIGTERM is ending the process: then what fails, fails
   // because its daemon was stopped.
   static bool Interrupted();
