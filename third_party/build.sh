@@ -62,9 +62,14 @@ fc_bench_one() {  # NAME OPTIONS...
   if [[ $name == decode ]]; then
     fc_build //kvstore:store //worker:worker
     extra=(--bin-dir "$FC_ROOT/bazel-bin" --story "$FC_ROOT/demo")
-  elif [[ $name == wire || $name == store ]]; then
+  elif [[ $name == wire || $name == store || $name == restart ]]; then
     fc_build //kvstore:store
     extra=(--bin-dir "$FC_ROOT/bazel-bin")
+  fi
+  if [[ $name == restart ]]; then
+    local trace=${FORECACHE_DATA:-$FC_ROOT/../shared/data}/traces
+    trace+=/conversation_trace.jsonl
+    [[ ! -f $trace ]] || extra+=(--trace "$trace")
   fi
   if [[ $name == codes ]]; then
     extra=(--text "$FC_ROOT/demo/text.txt")
