@@ -36,6 +36,10 @@ inline constexpr Nanos kConnectTimeout = 5 * kSecond;
 inline constexpr int kStoresMax = 64;  // that share a context
 inline constexpr Nanos kProbeShardWait = 50 * kMillisecond;
 inline constexpr Nanos kStoreSilence = 2 * kSecond;  // then others serve
+// How long an answer waits for a store that is alone and died.
+inline constexpr Nanos kStoreRecovery = 15 * kSecond;
+inline constexpr size_t kKeptPutBytesMax = size_t{1} << 30;  // not durable yet
+inline constexpr int kRestoresInFlightMax = 64;
 inline constexpr Nanos kStoreCheckInterval = 50 * kMillisecond;
 inline constexpr Nanos kReconnectFirst = 100 * kMillisecond;
 inline constexpr Nanos kReconnectMost = 5 * kSecond;
@@ -80,6 +84,8 @@ inline constexpr size_t kTenantDomainsMax = 16;  // that one tenant may use
 inline constexpr int kTenantsExported = 32;      // in metrics, by name
 inline constexpr size_t kTenantNamesMax = 4096;  // seen since the start
 inline constexpr int kNameBytesMax = 128;  // of a worker, of a request's id
+inline constexpr Nanos kDrainTimeoutDefault = 20 * kSecond;  // of a store
+inline constexpr Nanos kDrainTimeoutMax = 3600 * kSecond;
 // Uses that an eviction policy learns from, so also the segments that it
 // remembers without holding them.
 inline constexpr size_t kEvictionHistoryMax = 65536;
@@ -112,6 +118,7 @@ inline constexpr Nanos kSsdReviveWaitMost = 300 * kSecond;
 
 // --- Worker ---------------------------------------------------------------
 inline constexpr int kPrefillChunkTokens = 512;
+inline constexpr int kPrefillTries = 3;  // a stored block may be damaged
 inline constexpr int kModelThreadsMax = 512;
 inline constexpr size_t kPromptBytesMax = size_t{8} << 20;
 inline constexpr int kPassSizesMax = 8;        // whose graphs are kept

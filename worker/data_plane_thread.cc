@@ -58,6 +58,22 @@ absl::Status DataPlaneThread::Connect(int member,
   return absl::OkStatus();
 }
 
+absl::Status DataPlaneThread::Restore(uint64_t session,
+                                      const SessionHandle& now,
+                                      std::span<const uint32_t> held) {
+  auto ended = std::make_shared<absl::Notification>();
+  auto status = std::make_shared<absl::Status>();
+  Run([&] {
+    client_->lone()->Restore(session, now, held,
+                             [=](const absl::Status& end) {
+                               *status = end;
+                               ended->Notify();
+                             });
+  });
+  ended->WaitForNotification();  // at the latest at the puts' deadlines
+  return *status;
+}
+
 GroupDataPlane DataPlaneThread::ForControl() {
   return {
       .connect =
@@ -67,6 +83,24 @@ GroupDataPlane DataPlaneThread::ForControl() {
       .drop =
           [this](int member, const absl::Status& why) {
             Run([&] { client_->Drop(member, why); });
+          },
+      .restore =
+          [this](uint64_t session, const SessionHandle& now,
+                 std::span<const uint32_t> held) {
+            return Restore(session, now, held);
+          },
+      .go_on = [this] { Run([this] { client_->lone()->GoOn(); }); },
+      .fail_session =
+          [this](uint64_t session, const absl::Status& why) {
+            Run([&] { client_->lone()->FailSession(session, why); });
+          },
+      .durable =
+          [this](uint64_t session, int segments) {
+            Post([=, this] { client_->lone()->Durable(session, segments); });
+          },
+      .forget =
+          [this](uint64_t session) {
+            Post([=, this] { client_->lone()->Forget(session); });
           },
       .set_on_lost =
           [this](std::function<void(int)> on_lost) {
@@ -130,6 +164,7 @@ void DataPlaneThread::Loop() {
   for (;;) {
     const bool stopping = stop_.load();
     const bool busy = RunCommands() | (client_->Progress() > 0);
+    holding_.store(client_->IsHolding(), std::memory_order_relaxed);
     if (busy) {
       linger_until = clock_->Now() + kLinger;
       continue;

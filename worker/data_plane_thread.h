@@ -10,6 +10,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -48,12 +49,18 @@ class DataPlaneThread {
   // REQUIRES: on the thread, from inside a command.
   StoreGroup* client() { return client_.get(); }
 
+  // Whether requests wait for a store that died (StoreGroup::IsHolding).
+  // Threads: safe to call from any thread.
+  bool IsHolding() const { return holding_.load(std::memory_order_relaxed); }
+
   // Safe from any thread, once connected.
   std::string transport_name() const;
   DataClientCounters Counters();
   StoreGroupCounters GroupCounters();
 
  private:
+  absl::Status Restore(uint64_t session, const SessionHandle& now,
+                       std::span<const uint32_t> held);
   void Loop();
   bool RunCommands();
   bool HasRoom() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
@@ -67,6 +74,7 @@ class DataPlaneThread {
   std::deque<std::function<void()>> commands_ ABSL_GUARDED_BY(mutex_);
   std::string transport_name_ ABSL_GUARDED_BY(mutex_);
   std::atomic<bool> stop_{false};
+  std::atomic<bool> holding_{false};
   std::thread thread_;
 };
 

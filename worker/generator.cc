@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/limits.h"
+#include "common/log.h"
 #include "common/status.h"
 
 namespace forecache {
@@ -58,10 +59,19 @@ Generator::Generator(const WorkerParts& parts, const Tokenizer* tokenizer,
 
 absl::Status Generator::Run(const v1::GenerateRequest& request,
                             const Sink& sink) {
+  const Nanos started = clock_->Now();
   Answer answer;
-  answer.started = clock_->Now();
-  FC_RETURN_IF_ERROR(Prepare(request, &answer));
-  FC_RETURN_IF_ERROR(Prefill(sink, &answer));
+  for (int tries = 1;; ++tries) {
+    answer = Answer{.started = started};
+    absl::Status ready = Prepare(request, &answer);
+    if (ready.ok()) ready = Prefill(sink, &answer);
+    if (ready.ok()) break;
+    // A damaged segment has left the store: it is computed again.
+    if (!absl::IsDataLoss(ready) || tries == kPrefillTries) return ready;
+    LogWarning("prefill starts again", {{"request", request.request_id()},
+                                        {"why", ready.ToString()}});
+    answer.session.reset();  // before the next one opens
+  }
   FC_RETURN_IF_ERROR(DecodeAll(sink, &answer));
   v1::GenerateEvent event;
   Summarise(&answer, event.mutable_summary());

@@ -135,6 +135,7 @@ absl::StatusOr<StoreAddress> ControlClient::Attach(
         absl::StrCat("store ", impl_->address, ": hello_key is not ",
                      store.grant.key.size(), " bytes"));
   }
+  store.durable = reply.durable();
   store.grant.id = reply.hello_grant();
   std::memcpy(store.grant.key.data(), reply.hello_key().data(),
               store.grant.key.size());

@@ -44,6 +44,7 @@ absl::Status DataClient::Connect(const StoreAddress& store, Done done) {
   impl_->endpoint = *endpoint;
   impl_->epoch = store.epoch;
   impl_->pushes_taken = impl_->pushes_told = 0;
+  impl_->keeps = store.durable && impl_->hold > 0;
   auto request = impl_->Begin(RequestKind::kHello, {}, 0);
   if (!request.ok()) return request.status();
   (*request)->done = std::move(done);
@@ -227,8 +228,10 @@ void DataClient::OnDisconnect(Endpoint* from, const absl::Status& why) {
   if (from != impl_->endpoint) return;
   impl_->endpoint = nullptr;
   if (impl_->muted) return;
-  impl_->FailAll(absl::UnavailableError(
-      absl::StrCat("store disconnected: ", why.message())));
+  const absl::Status gone = absl::UnavailableError(
+      absl::StrCat("store disconnected: ", why.message()));
+  if (impl_->hold > 0) return impl_->StartHolding(gone);
+  impl_->FailAll(gone);
 }
 
 std::vector<std::byte> PackPutPayload(

@@ -32,6 +32,8 @@ struct StoreAddress {
   std::string data_plane;
   uint32_t epoch = 0;
   HelloGrant grant;  // for one Connect, soon
+  // Its segments outlive it once they are durable, so it may come back.
+  bool durable = false;
 };
 
 // A session as the data plane sees it: from ControlClient::OpenSession.
@@ -133,6 +135,8 @@ struct DataClientCounters {
   // been answered: after a Cancel or a deadline, or doubled on the way.
   uint64_t answers_late = 0;
   uint64_t messages_refused = 0;  // unparseable, damaged, or of no request ever
+  uint64_t blocks_restored = 0;   // put again to a store that came back
+  uint64_t kept_bytes = 0;        // of puts that are not durable, now
 };
 
 // Every call returns kResourceExhausted when kRequestsInFlightMax requests are
@@ -158,7 +162,7 @@ class DataClient : public MessageHandler {
   // kDeadlineExceeded after kConnectTimeout, with kFailedPrecondition when it
   // has another wire version or epoch, and with kUnauthenticated when it does
   // not take the grant (any more).  A connection that is there is closed
-  // first; its requests end with kUnavailable.
+  // first; its requests end with kUnavailable, but for a hold.
   absl::Status Connect(const StoreAddress& store, Done done);
 
   // Puts whole blocks [first_block, first_block + block_count) of one layer.
@@ -199,6 +203,29 @@ class DataClient : public MessageHandler {
   // Forgets a fetch, probe or correction that is under way: what arrives of it
   // later is dropped.  Its sink and `done` hear kCancelled inside this call.
   void Cancel(uint64_t request_id);
+
+  // --- A store that dies and returns (data_client_hold.cc) ---
+  //
+  // With a hold, a lost connection fails no request: what is under way and what
+  // comes waits, for `hold` from the loss on, until GoOn sends it again.  Then
+  // it fails with kUnavailable.  And where a store is durable, blocks that it
+  // acknowledged are kept until Durable says that their segment is on its SSD,
+  // kKeptPutBytesMax of them, so that Restore can put them again.
+  void SetHold(Nanos hold);
+  bool IsHolding() const;
+  // After Connect, while holding: from now on `session` means `now`.  Puts
+  // again what is kept of its segments that are not in `held`; `done` tells
+  // when the store has all of it, or why not.
+  void Restore(uint64_t session, const SessionHandle& now,
+               std::span<const uint32_t> held, Done done);
+  // Sends what waits.
+  void GoOn();
+  // Ends what waits of a session that cannot go on.
+  void FailSession(uint64_t session, const absl::Status& why);
+  // Segments [0, segments) of the session are durable.
+  void Durable(uint64_t session, int segments);
+  // The session was closed: nothing of it is kept.
+  void Forget(uint64_t session);
 
   // Moves messages and ends what is past its deadline.  Returns events.
   int Progress();

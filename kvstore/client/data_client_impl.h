@@ -2,6 +2,9 @@
 #ifndef FORECACHE_KVSTORE_CLIENT_DATA_CLIENT_IMPL_H_
 #define FORECACHE_KVSTORE_CLIENT_DATA_CLIENT_IMPL_H_
 
+#include <deque>
+#include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +36,8 @@ inline wire::WireHeader HeaderFor(wire::MessageType type,
 
 // Threads: as DataClient.
 struct DataClient::Impl {
+  struct Restoring;
+
   Impl(Transport* transport, Clock* clock)
       : transport(transport), clock(clock), requests(kRequestsInFlightMax) {}
 
@@ -43,8 +48,11 @@ struct DataClient::Impl {
   absl::StatusOr<uint64_t> Fetch(const SessionHandle& session, int layer,
                                  std::span<const wire::FetchEntry> entries,
                                  BlockSink* sink, DataClient::Done done);
-  // Sends the request's payload behind `header`; on an error it is ended.
+  // Sends the request's payload behind `header`, or lets it wait; on an error
+  // it is ended.
   absl::Status Send(Request* request, wire::WireHeader header, ByteView body);
+  // Sends it as it is, whatever waits.
+  absl::Status SendNow(Request* request);
 
   void OnMessage(ByteView header, ByteView payload);
   // Tells the store now and then how much of its pushes arrived.
@@ -81,6 +89,24 @@ struct DataClient::Impl {
   // Ends what is past its deadline; returns how many.
   int EndLate();
 
+  // --- data_client_hold.cc ---
+  bool MayHold() const {
+    return holding && clock->Now() < hold_until;
+  }
+  // The connection is gone: what is under way waits.
+  void StartHolding(const absl::Status& why);
+  // A put was acknowledged.
+  void Keep(Request* request);
+  void RestoreNext(std::shared_ptr<Restoring> restoring);
+
+  // A put that a store acknowledged, and may lose.
+  struct KeptPut {
+    uint64_t session = 0;
+    KvGeometry geometry;
+    wire::PutBlocksBody body;
+    std::vector<std::byte> payload;
+  };
+
   Transport* const transport;
   Clock* const clock;
   Endpoint* endpoint = nullptr;
@@ -92,6 +118,13 @@ struct DataClient::Impl {
   RequestTable requests;
   DataClientCounters counters;
   std::vector<std::byte> aligned;  // a probe's reply that came misaligned
+  Nanos hold = 0;  // 0: a lost connection fails its requests
+  bool holding = false;
+  Nanos hold_until = 0;
+  bool keeps = false;  // the store is durable
+  std::deque<KeptPut> kept;
+  // What sessions are called at the store since it came back.
+  std::unordered_map<uint64_t, SessionHandle> renamed;
 };
 
 }  // namespace forecache

@@ -46,7 +46,7 @@ bool IsAnswer(MessageType type, RequestKind request) {
 absl::StatusOr<Request*> DataClient::Impl::Begin(RequestKind kind,
                                                  const SessionHandle& session,
                                                  int layer) {
-  if (endpoint == nullptr) {
+  if (endpoint == nullptr && !MayHold()) {
     return absl::UnavailableError("not connected to a store");
   }
   // Bulk leaves room for what is urgent.
@@ -63,28 +63,10 @@ absl::StatusOr<Request*> DataClient::Impl::Begin(RequestKind kind,
   request->kind = kind;
   request->geometry = session.geometry;
   request->layer = layer;
-  request->deadline = clock->Now() + kRequestTimeout;
+  // A request that waits for the store has until then, as all of them have.
+  request->deadline =
+      holding ? hold_until : clock->Now() + kRequestTimeout;
   return request;
-}
-
-absl::Status DataClient::Impl::Send(Request* request, wire::WireHeader header,
-                                    ByteView body) {
-  header.epoch = epoch;
-  header.request_id = request->id;
-  wire::PackedHeader packed = wire::Pack(header, body);
-  const int slot = requests.SlotOf(request);
-  const size_t bytes = packed.size + request->payload.size();
-  requests.MarkSending(request);
-  absl::Status status = endpoint->Send(
-      packed.view(), request->payload,
-      [this, slot](const absl::Status&) { requests.SendEnded(slot); });
-  if (!status.ok()) {
-    requests.SendEnded(slot);
-    requests.End(request);
-    return status;
-  }
-  counters.wire_bytes_sent += bytes;
-  return absl::OkStatus();
 }
 
 void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
@@ -127,6 +109,7 @@ void DataClient::Impl::OnMessage(ByteView header, ByteView payload) {
       return OnCorrectReply(request, *message);
     case MessageType::kPutAck:
       counters.blocks_put += request->blocks;
+      Keep(request);
       return Finish(request);
     case MessageType::kHelloAck:
       return Finish(request);
@@ -351,8 +334,10 @@ void DataClient::Impl::FailAll(const absl::Status& why) {
 }
 
 void DataClient::Impl::Disconnect(const absl::Status& why) {
-  if (endpoint != nullptr) transport->Close(endpoint);
+  const bool had_one = endpoint != nullptr;
+  if (had_one) transport->Close(endpoint);
   endpoint = nullptr;
+  if (hold > 0 && (had_one || holding)) return StartHolding(why);
   FailAll(why);
 }
 
@@ -365,7 +350,9 @@ int DataClient::Impl::EndLate() {
     ++counters.requests_timed_out;
     ++ended;
     Fail(oldest->id,
-         absl::DeadlineExceededError("the store did not answer in time"));
+         holding ? absl::UnavailableError("the store did not come back in time")
+                 : absl::DeadlineExceededError(
+                       "the store did not answer in time"));
   }
   return ended;
 }

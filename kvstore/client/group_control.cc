@@ -15,6 +15,21 @@
 #include "common/status.h"
 
 namespace forecache {
+namespace {
+
+// For a data plane that fails what a lost store had under way.
+void LetNothingComeBack(GroupDataPlane* data_plane) {
+  data_plane->restore = [](uint64_t, const SessionHandle&,
+                           std::span<const uint32_t>) {
+    return absl::FailedPreconditionError("nothing was kept");
+  };
+  data_plane->go_on = [] {};
+  data_plane->fail_session = [](uint64_t, const absl::Status&) {};
+  data_plane->durable = [](uint64_t, int) {};
+  data_plane->forget = [](uint64_t) {};
+}
+
+}  // namespace
 
 GroupControl::GroupControl(const std::vector<std::string>& addresses,
                            GroupSessions* sessions,
@@ -43,6 +58,7 @@ absl::Status GroupControl::Start(const std::string& worker_name,
                                  GroupDataPlane data_plane) {
   worker_name_ = worker_name;
   data_plane_ = std::move(data_plane);
+  if (!data_plane_.restore) LetNothingComeBack(&data_plane_);
   for (int m = 0; m < members(); ++m) {
     FC_RETURN_IF_ERROR(Annotate(
         clients_[m]->WaitReady(kConnectTimeout / kMillisecond),
@@ -61,9 +77,7 @@ absl::Status GroupControl::Start(const std::string& worker_name,
 absl::StatusOr<OpenedSession> GroupControl::OpenSession(
     const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
     const std::string& request_id) {
-  if (members() == 1) {
-    return clients_[0]->OpenSession(model, prompt_tokens, request_id);
-  }
+  if (members() == 1) return OpenAlone(model, prompt_tokens, request_id);
   // All at once: the slowest decides, not the sum.
   std::vector<std::optional<OpenedSession>> opened(members());
   std::vector<absl::Status> status(members());
@@ -93,7 +107,7 @@ absl::StatusOr<OpenedSession> GroupControl::OpenSession(
 }
 
 absl::Status GroupControl::CloseSession(const SessionHandle& session) {
-  if (members() == 1) return clients_[0]->CloseSession(session);
+  if (members() == 1) data_plane_.forget(session.id);
   const std::vector<SessionHandle> handles = sessions_->Close(session.id);
   absl::Status first;
   for (size_t m = 0; m < handles.size(); ++m) {
@@ -107,7 +121,7 @@ absl::Status GroupControl::CloseSession(const SessionHandle& session) {
 
 void GroupControl::Extend(const SessionHandle& session,
                           std::span<const int32_t> context_tokens) {
-  if (members() > 1) sessions_->Extend(session.id, context_tokens);
+  sessions_->Extend(session.id, context_tokens);
 }
 
 absl::Status GroupControl::SealSegment(
@@ -116,9 +130,7 @@ absl::Status GroupControl::SealSegment(
   const size_t end = (size_t(segment) + 1) * kSegmentTokens;
   FC_CHECK(context_tokens.size() >= end) << context_tokens.size();
   if (members() == 1) {
-    return clients_[0]->SealSegment(
-        session, segment,
-        context_tokens.subspan(end - kSegmentTokens, kSegmentTokens));
+    return SealAlone(session.id, segment, context_tokens.first(end));
   }
   const SegmentPlace place = sessions_->Find(session.id, segment);
   if (place.held) return absl::OkStatus();
@@ -196,7 +208,11 @@ absl::Status GroupControl::Rejoin(int member) {
                                  " is lost: ", status.message())));
     return status;
   }
-  ResumeSessions(member);
+  if (members() == 1) {
+    FC_RETURN_IF_ERROR(ResumeAlone());
+  } else {
+    ResumeSessions(member);
+  }
   sessions_->SetAlive(member, true);
   LogInfo("store connected", {{"address", clients_[member]->address()},
                     {"id", address->store_id},
@@ -207,7 +223,6 @@ absl::Status GroupControl::Rejoin(int member) {
 }
 
 void GroupControl::ResumeSessions(int member) {
-  if (members() == 1) return;  // its sessions have ended with their requests
   for (const uint64_t id : sessions_->Ids()) {
     const auto arguments = sessions_->ReopenAt(id, member);
     if (!arguments) continue;

@@ -28,6 +28,15 @@ struct GroupDataPlane {
   std::function<absl::Status(int member, const StoreAddress& address)> connect;
   // The member is dead: its requests end now.
   std::function<void(int member, const absl::Status& why)> drop;
+  // The next five of a store that is alone (DataClient's hold); all or none.
+  // Blocks until what is kept of a session is there again.
+  std::function<absl::Status(uint64_t session, const SessionHandle& now,
+                             std::span<const uint32_t> held)>
+      restore;
+  std::function<void()> go_on;
+  std::function<void(uint64_t session, const absl::Status& why)> fail_session;
+  std::function<void(uint64_t session, int segments)> durable;
+  std::function<void(uint64_t session)> forget;
   // Whom to tell of losses; null: nobody from now on.
   std::function<void(std::function<void(int member)>)> set_on_lost;
 };
@@ -80,6 +89,18 @@ class GroupControl {
   void Watch();
   absl::Status Rejoin(int member);
   void ResumeSessions(int member);
+
+  // --- A store that is alone (group_control_alone.cc) ---
+  absl::StatusOr<OpenedSession> OpenAlone(
+      const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
+      const std::string& request_id);
+  absl::Status SealAlone(uint64_t session, int segment,
+                         std::span<const int32_t> context_tokens);
+  // Brings every session back as it was, and lets its requests go on.
+  absl::Status ResumeAlone();
+  absl::Status ResumeOneAlone(uint64_t session);
+  // Until the store is back, or a moment has passed.
+  void AwaitBack();
 
   GroupSessions* const sessions_;
   std::vector<std::unique_ptr<ControlClient>> clients_;

@@ -51,8 +51,14 @@ OpenedSession GroupSessions::Open(
     if (leading) result.cached_tokens = (i + 1) * kSegmentTokens;
   }
   result.handle.geometry = model.geometry;
+  context.sealed = {result.cached_tokens / kSegmentTokens,
+                    result.cached_tokens / kSegmentTokens};
   absl::MutexLock lock(&mutex_);
-  result.handle.id = next_id_++;
+  if (members() == 1) {
+    result.handle = context.handles[0];
+  } else {
+    result.handle.id = next_id_++;
+  }
   contexts_.emplace(result.handle.id, std::move(context));
   return result;
 }
@@ -69,6 +75,7 @@ void GroupSessions::Extend(uint64_t id, std::span<const int32_t> tokens) {
   absl::MutexLock lock(&mutex_);
   auto found = contexts_.find(id);
   if (found == contexts_.end()) return;
+  if (tokens.size() <= found->second.tokens.size()) return;  // it only grows
   found->second.tokens.assign(tokens.begin(), tokens.end());
   found->second.keys = std::move(keys);
 }
@@ -151,6 +158,24 @@ void GroupSessions::SetAlive(int member, bool alive) {
 bool GroupSessions::IsAlive(int member) const {
   absl::MutexLock lock(&mutex_);
   return alive_[member];
+}
+
+SessionHandle GroupSessions::HandleAt(uint64_t id, int member) const {
+  absl::MutexLock lock(&mutex_);
+  const Context* context = FindContext(id);
+  return context == nullptr ? SessionHandle() : context->handles[member];
+}
+
+GroupSessions::Progress GroupSessions::SealedOf(uint64_t id) const {
+  absl::MutexLock lock(&mutex_);
+  const Context* context = FindContext(id);
+  return context == nullptr ? Progress() : context->sealed;
+}
+
+void GroupSessions::SetSealed(uint64_t id, Progress progress) {
+  absl::MutexLock lock(&mutex_);
+  auto found = contexts_.find(id);
+  if (found != contexts_.end()) found->second.sealed = progress;
 }
 
 int GroupSessions::Untold(uint64_t id, int member) const {

@@ -47,7 +47,8 @@ struct ReopenArguments {
 
 // A segment lies where a member said at the start that it holds it, or else
 // where it was put: at the first living member of its rank (kvstore/
-// placement.h).  A handle of the group names a session at each member.
+// placement.h).  A handle of the group names a session at each member; of a
+// store that is alone it is the first one that the store gave.
 //
 // Threads: safe to call from any thread.
 class GroupSessions {
@@ -79,6 +80,16 @@ class GroupSessions {
   void SetAlive(int member, bool alive);
   bool IsAlive(int member) const;
 
+  // What the member calls the session now; id 0: it has none.
+  SessionHandle HandleAt(uint64_t id, int member) const;
+  // How many leading segments were sealed, and how many of them are durable.
+  struct Progress {
+    int sealed = 0;
+    int durable = 0;
+  };
+  Progress SealedOf(uint64_t id) const;
+  void SetSealed(uint64_t id, Progress progress);
+
   // The first segment whose tokens the member was not told.
   int Untold(uint64_t id, int member) const;
   void SetTold(uint64_t id, int member, int segments);
@@ -102,6 +113,7 @@ class GroupSessions {
     std::vector<bool> held;              // by segment
     std::vector<SessionHandle> handles;  // by member
     std::vector<int> told;               // by member
+    Progress sealed;
   };
   const Context* FindContext(uint64_t id) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);

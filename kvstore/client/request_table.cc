@@ -40,6 +40,14 @@ Request* RequestTable::Oldest() {
   return oldest_ < 0 ? nullptr : &slots_[oldest_];
 }
 
+std::vector<uint64_t> RequestTable::Ids() const {
+  std::vector<uint64_t> ids;
+  for (int slot = oldest_; slot >= 0; slot = slots_[slot].newer) {
+    ids.push_back(slots_[slot].id);
+  }
+  return ids;
+}
+
 void RequestTable::End(Request* request) {
   FC_CHECK(request->id != 0);
   request->id = 0;
@@ -49,6 +57,7 @@ void RequestTable::End(Request* request) {
       request->newer >= 0 ? slots_[request->newer].older : newest_;
   newer_link = request->newer;
   older_link = request->older;
+  request->restores = false;
   request->sink = nullptr;
   request->correct_sink = nullptr;
   request->done = nullptr;
@@ -59,14 +68,14 @@ void RequestTable::End(Request* request) {
 
 void RequestTable::SendEnded(int slot) {
   Request* request = &slots_[slot];
-  FC_CHECK(request->sending);
-  request->sending = false;
+  FC_CHECK(request->sends > 0);
+  --request->sends;
   --sending_;
   FreeIfIdle(request);
 }
 
 void RequestTable::FreeIfIdle(Request* request) {
-  if (request->id != 0 || request->sending) return;
+  if (request->id != 0 || request->sends > 0) return;
   if (request->payload.capacity() > kKeptBytesMax) {
     std::vector<std::byte>().swap(request->payload);
   }

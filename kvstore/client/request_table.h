@@ -15,7 +15,7 @@ enum class RequestKind : uint8_t { kHello, kPut, kFetch, kProbe, kCorrect };
 
 struct Request {
   uint64_t id = 0;  // 0: nobody waits for an answer
-  bool sending = false;  // the transport still reads `payload`
+  int sends = 0;    // of which the transport still reads `payload`
   RequestKind kind = RequestKind::kHello;
   Nanos deadline = 0;
   KvGeometry geometry;
@@ -28,6 +28,11 @@ struct Request {
   std::vector<std::byte> payload;  // a fetch's entries lie here
   std::vector<bool> answered;      // by entry of a fetch, slot of a correction
   size_t unanswered = 0;
+  // As it was sent, so that it can be sent again.
+  wire::WireHeader header;
+  std::byte body[wire::kHeaderAndBodyMax - sizeof(wire::WireHeader)];
+  size_t body_bytes = 0;
+  bool restores = false;  // a put that brings back what a store lost
   wire::CorrectBody correct;  // of a correction
   bool replied = false;       // to a correction
   // Neighbours in the order of the starts; -1: none.
@@ -78,6 +83,8 @@ class RequestTable {
   }
   // The request with the earliest start; null when none is under way.
   Request* Oldest();
+  // All that are under way, oldest first.
+  std::vector<uint64_t> Ids() const;
   // No answer is wanted any more.  Callbacks are the caller's to keep first.
   void End(Request* request);
   // The transport let go of the payload of the slot `slot`.
@@ -89,7 +96,7 @@ class RequestTable {
   int under_way() const { return under_way_; }
   int sending() const { return sending_; }
   void MarkSending(Request* request) {
-    request->sending = true;
+    ++request->sends;
     ++sending_;
   }
 

@@ -22,6 +22,8 @@ void Add(const DataClientCounters& more, DataClientCounters* sum) {
   sum->requests_timed_out += more.requests_timed_out;
   sum->answers_late += more.answers_late;
   sum->messages_refused += more.messages_refused;
+  sum->blocks_restored += more.blocks_restored;
+  sum->kept_bytes += more.kept_bytes;
 }
 
 }  // namespace
@@ -36,6 +38,7 @@ StoreGroup::Impl::Impl(Transport* transport, Clock* clock,
     members[m].client = std::make_unique<DataClient>(shared.port(m), clock);
     sessions->SetAlive(m, false);
   }
+  if (members.size() == 1) members[0].client->SetHold(kStoreRecovery);
 }
 
 StoreGroup::Impl::~Impl() { shared.Mute(); }
@@ -150,6 +153,14 @@ bool StoreGroup::IsUp(int member) const { return impl_->IsUp(member); }
 
 bool StoreGroup::IsConnected(int member) const {
   return impl_->members[member].connected;
+}
+
+DataClient* StoreGroup::client(int member) {
+  return impl_->members[member].client.get();
+}
+
+bool StoreGroup::IsHolding() {
+  return members() == 1 && client(0)->IsHolding();
 }
 
 int StoreGroup::Progress() {

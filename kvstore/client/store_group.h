@@ -80,6 +80,13 @@ class StoreGroup {
 
   void Cancel(uint64_t request_id);
 
+  // A store that is alone and dies costs an answer time, not its end: calls
+  // wait for kStoreRecovery, as DataClient's hold says.  With several the
+  // others serve.
+  DataClient* lone() { return members() == 1 ? client(0) : nullptr; }
+  // Whether calls wait for a store that is alone.
+  bool IsHolding();
+
   int Progress();
   void Wait(Nanos timeout);
 
@@ -90,6 +97,8 @@ class StoreGroup {
   int members() const;
 
  private:
+  DataClient* client(int member);
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -1,9 +1,9 @@
 // The part of StoreGroup that puts blocks.
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kvstore/client/put_payload.h"
 #include "kvstore/client/store_group_impl.h"
 
 namespace forecache {
@@ -21,24 +21,6 @@ bool MayMove(const absl::Status& end) {
     default:
       return false;
   }
-}
-
-// Blocks [from, from + count) of a put's payload, as a payload.
-std::vector<std::byte> CutPayload(const std::vector<std::byte>& payload,
-                                  const KvGeometry& geometry, int blocks,
-                                  int from, int count) {
-  const size_t sizes[] = {sizeof(wire::PartChecksums), geometry.PartBytes(),
-                          geometry.PartBytes()};
-  std::vector<std::byte> cut;
-  cut.reserve(payload.size() / blocks * count);
-  const std::byte* at = payload.data();
-  for (const size_t size : sizes) {
-    for (int head = 0; head < geometry.kv_heads; ++head) {
-      cut.insert(cut.end(), at + from * size, at + (from + count) * size);
-      at += blocks * size;
-    }
-  }
-  return cut;
 }
 
 }  // namespace
@@ -92,8 +74,8 @@ void StoreGroup::Impl::PutSegment(std::shared_ptr<Put> put, int segment,
     }
     why = members[place.member].client->PutBlocks(
         place.handle, put->layer, from, to - from,
-        CutPayload(put->payload, put->geometry, put->count, from - put->first,
-                   to - from),
+        CutPutPayload(put->payload, put->geometry, put->count,
+                      from - put->first, to - from),
         [this, put, segment, tried,
          member = place.member](const absl::Status& end) {
           PutEnded(put, segment, member, tried, end);

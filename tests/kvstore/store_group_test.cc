@@ -365,6 +365,9 @@ TEST_F(StoreGroupTest, OneStoreKeepsItsErrors) {
   ASSERT_EQ(PutAll(session, context), absl::OkStatus());
   stores_[0]->Kill();
   ASSERT_TRUE(Until([&] { return !lost_.empty(); }));
+  EXPECT_TRUE(group_->IsHolding());
+  clock_.Advance(kStoreRecovery);  // nobody brings it back
+  EXPECT_FALSE(group_->IsHolding());
   KeepingSink sink;
   EXPECT_TRUE(absl::IsUnavailable(
       Fetch(session, 0, AllEntries(context.geometry(), 4), &sink)));
