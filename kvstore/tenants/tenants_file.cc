@@ -258,7 +258,7 @@ absl::StatusOr<std::vector<TenantConfig>> ParseTenants(
   Json json;
   try {
     json = Json::parse(text);
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) {  // a number may be out of range
     return absl::InvalidArgumentError(error.what());  // has line and column
   }
   std::vector<TenantConfig> tenants;

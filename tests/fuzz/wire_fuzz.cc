@@ -35,6 +35,8 @@ void Check(const RawMessage& raw) {
   CheckBody<wire::CorrectBody>(*message);
   CheckBody<wire::CorrectReplyBody>(*message);
   CheckBody<wire::ErrorBody>(*message);
+  CheckBody<wire::HelloBody>(*message);
+  CheckBody<wire::CreditBody>(*message);
   if (raw.header.size() <= wire::kHeaderAndBodyMax) {
     const wire::PackedHeader again =
         wire::Pack(message->header, message->body);
@@ -57,8 +59,8 @@ void Check(const RawMessage& raw) {
 std::vector<Bytes> Seeds() {
   std::vector<Bytes> seeds;
   const Bytes payload(100, 7);
-  const std::vector<size_t> bodies = {0, 16, 0, 8,  8, 16, 8,
-                                      8, 0,  0, 0, 32, 16};
+  const std::vector<size_t> bodies = {8, 0, 16, 0, 8,  16, 16, 8,
+                                      8, 0, 0,  0, 32, 16, 8};
   for (size_t i = 0; i < bodies.size(); ++i) {
     wire::WireHeader header;
     header.type = static_cast<uint16_t>(i + 1);

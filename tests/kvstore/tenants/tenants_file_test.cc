@@ -63,6 +63,7 @@ TEST(TenantsFileTest, ErrorsNameTheFieldAndItsLimit) {
       {Tenant(R"(, "bandwidth_share": 0)"),
        {"tenants[0].bandwidth_share", "1 to 1000"}},
       {Tenant(R"(, "probe_share": 1.5)"), {"tenants[0].probe_share"}},
+      {Tenant(R"(, "probe_share": 1e999)"), {"overflow", "1e999"}},
       {Tenant(R"(, "dram": {"floor_bytes": -1})"),
        {"tenants[0].dram.floor_bytes", "-1"}},
       {Tenant(R"(, "ssd": {"floor_bytes": 2, "ceiling_bytes": 1})"),
