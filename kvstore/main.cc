@@ -1,5 +1,6 @@
 // The store daemon.
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -19,7 +20,9 @@
 #include "common/status.h"
 #include "common/tls.h"
 #include "kernels/block_scores.h"
+#include "kvstore/daemon_loop.h"
 #include "kvstore/data_plane.h"
+#include "kvstore/self_check.h"
 #include "kvstore/ssd/uring_disk.h"
 #include "kvstore/store.h"
 #include "kvstore/store_flags.h"
@@ -33,7 +36,8 @@ namespace {
 
 constexpr int kDone = 0;
 constexpr int kSomethingMissing = 3;
-constexpr Nanos kTick = kSecond;
+// The service name of readiness in grpc.health.v1.Health.
+constexpr char kReadyService[] = "ready";
 constexpr Nanos kShutdownGrace = 2 * kSecond;
 constexpr Nanos kFlushGrace = 10 * kSecond;
 constexpr char kSecretFile[] = "secret";  // of --ssd-dir
@@ -94,6 +98,26 @@ absl::StatusOr<std::unique_ptr<Transport>> OpenTransport(
                   absl::StrCat("--transports ", flags.transports));
 }
 
+// Says to gRPC's health checks whether work should come; that the process lives
+// is the empty service name's answer, as long as the server runs.
+void SetReady(grpc::Server* server, bool ready) {
+  server->GetHealthCheckService()->SetServingStatus(kReadyService, ready);
+}
+
+// What was recovered is known when the store exists; what is left is whether
+// the data plane answers.
+absl::Status CheckReady(const StoreFlags& flags, DataPlane* data_plane) {
+  UcxOptions options;
+  if (flags.transports != "auto") options.transports = flags.transports;
+  FC_ASSIGN_OR_RETURN(auto transport, OpenUcxTransport(options));
+  FC_ASSIGN_OR_RETURN(const HelloGrant grant,
+                      data_plane->Invite(kDefaultTenant));
+  return CheckDataPlane(std::move(transport),
+                        {.data_plane = data_plane->Address(),
+                         .epoch = data_plane->epoch(),
+                         .grant = grant});
+}
+
 // A server and where it listens.
 struct ControlPlane {
   std::unique_ptr<grpc::Server> server;
@@ -111,6 +135,7 @@ absl::StatusOr<ControlPlane> Listen(
     const std::string& flag, const std::string& listen,
     const std::shared_ptr<grpc::ServerCredentials>& credentials,
     grpc::Service* service) {
+  grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
   // A second store on the same port must fail, not share it.
@@ -129,6 +154,7 @@ absl::StatusOr<ControlPlane> Listen(
   }
   control.address =
       absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+  SetReady(control.server.get(), false);
   return control;
 }
 
@@ -162,65 +188,6 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
   }
   if (flags.enable_fault_injection) {
     LogWarning("FAULT INJECTION is enabled: blocks can be damaged on demand");
-  }
-}
-
-// One line when there was something to tell since the last one.
-class Heartbeat {
- public:
-  explicit Heartbeat(StoreCore* store) : store_(store) {}
-
-  void Beat() {
-    const StoreMetrics& metrics = store_->metrics();
-    double put = metrics.blocks_put->Value();
-    double pushed = metrics.blocks_pushed->Value();
-    double probes = metrics.probes->Value();
-    if (put == put_ && pushed == pushed_ && probes == probes_) return;
-    StoreOccupancy now = store_->Occupancy();
-    LogInfo("heartbeat",
-            {{"sessions", now.sessions},
-             {"segments", now.segments},
-             {"open_segments", now.open_segments},
-             {"dram_mib", now.dram_bytes >> 20},
-             {"blocks_put", put - put_},
-             {"blocks_pushed", pushed - pushed_},
-             {"probes", probes - probes_},
-             {"refused", metrics.blocks_refused_put->Value() +
-                             metrics.blocks_refused_read->Value()}});
-    put_ = put;
-    pushed_ = pushed;
-    probes_ = probes;
-  }
-
- private:
-  StoreCore* const store_;
-  double put_ = 0, pushed_ = 0, probes_ = 0;
-};
-
-// Returns when one of `signals` arrives, but for SIGHUP: that reads the
-// tenants again.
-void RunUntilSignal(const sigset_t& signals, StoreCore* store,
-                    TenantReload* tenants) {
-  Heartbeat heartbeat(store);
-  Clock* clock = Clock::Real();
-  Nanos last_beat = clock->Now();
-  for (;;) {
-    timespec tick{kTick / kSecond, kTick % kSecond};
-    int signal = sigtimedwait(&signals, nullptr, &tick);
-    if (signal == SIGHUP) {
-      tenants->Reload().IgnoreError();
-      continue;
-    }
-    if (signal > 0) {
-      LogInfo("stopping", {{"signal", signal}});
-      return;
-    }
-    tenants->Poll();
-    store->ExpireIdle();
-    store->UpdateGauges();
-    if (clock->Now() - last_beat < kHeartbeatInterval) continue;
-    last_beat = clock->Now();
-    heartbeat.Beat();
   }
 }
 
@@ -261,15 +228,23 @@ absl::StatusOr<std::unique_ptr<StoreCore>> OpenStore(const StoreFlags& flags,
   return StoreCore::Create(options, Clock::Real(), metrics, std::move(disk));
 }
 
-int Run(const StoreFlags& flags) {
-  // Before any thread starts, so that all of them inherit it.
+// Whom it serves may end; nobody new is let in.
+void Shutdown(ControlPlane* control) {
+  if (control->server == nullptr) return;
+  control->server->Shutdown(std::chrono::system_clock::now() +
+                            std::chrono::nanoseconds(kShutdownGrace));
+}
+
+// Before any thread starts, so that all of them inherit it.
+void BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGHUP);
+  for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
 
+int Run(const StoreFlags& flags) {
+  BlockSignals();
   Metrics metrics;
   auto metrics_port = metrics.Serve(flags.metrics);
   if (!metrics_port.ok()) return Fail(metrics_port.status());
@@ -282,9 +257,16 @@ int Run(const StoreFlags& flags) {
   TenantReload tenants(flags.tenants_file, store->get(), &data_plane);
   absl::Status loaded = tenants.Reload();
   if (!loaded.ok()) return Fail(Annotate(loaded, "--tenants-file"));
+  grpc::Server* server = nullptr;
+  DaemonLoop loop(store->get(),
+                  {.drain_timeout = flags.drain_seconds * kSecond,
+                   .on_drain = [&] { SetReady(server, false); },
+                   .on_tick = [&] { tenants.Poll(); },
+                   .on_hangup = [&] { tenants.Reload().IgnoreError(); }});
 
   auto service_options = ServiceOptionsOf(flags);
   if (!service_options.ok()) return Fail(service_options.status());
+  service_options->drain = [&](auto timeout) { loop.RequestDrain(timeout); };
   StoreService service(store->get(), &data_plane, *service_options);
   StoreAdminService admin(store->get(), *service_options);
   data_plane.Start();
@@ -299,21 +281,22 @@ int Run(const StoreFlags& flags) {
     if (!listening.ok()) return Fail(listening.status());
     admin_control = *std::move(listening);
   }
+  server = control->server.get();
+  absl::Status ready = CheckReady(flags, &data_plane);
+  if (!ready.ok()) return Fail(ready);
+  SetReady(server, true);
 
-  std::string metrics_address =
+  const std::string metrics_address =
       absl::StrCat(flags.metrics.substr(0, flags.metrics.rfind(':')), ":",
                    *metrics_port);
   LogChoices(flags, **store, control->address, metrics_address);
-  absl::Status ready =
-      WriteReadyFile(flags.ready_file, {.grpc = control->address,
-                                        .metrics = metrics_address,
-                                        .admin = admin_control.address});
+  ready = WriteReadyFile(flags.ready_file, {.grpc = control->address,
+                                            .metrics = metrics_address,
+                                            .admin = admin_control.address});
   if (!ready.ok()) return Fail(ready);
-  RunUntilSignal(signals, store->get(), &tenants);
-  const auto grace = std::chrono::system_clock::now() +
-                     std::chrono::nanoseconds(kShutdownGrace);
-  if (admin_control.server != nullptr) admin_control.server->Shutdown(grace);
-  control->server->Shutdown(grace);
+  loop.Run();
+  Shutdown(&admin_control);
+  Shutdown(&*control);
   data_plane.Stop();
   if (!(*store)->FlushSsd(kFlushGrace)) {
     LogWarning("stopped before all sealed segments were on SSD");

@@ -63,7 +63,8 @@ StoreCore::StoreCore(const StoreOptions& options,
       tier_(std::make_unique<DramTier>(arena_.get())),
       index_(NewEvictionPolicy(options.eviction, kEvictionSeed)),
       ssd_index_(NewEvictionPolicy(options.eviction, kEvictionSeed)),
-      sessions_(options.sessions_max, options.session_idle_timeout),
+      sessions_(options.sessions_max, options.session_idle_timeout,
+                options.random),
       write_pacer_(options.ssd.write_bytes_per_second),
       promote_pacer_(options.ssd.promote_bytes_per_second),
       scrub_pacer_(options.ssd.scrub_bytes_per_second) {}
@@ -104,6 +105,9 @@ absl::StatusOr<NewSession> StoreCore::OpenSession(
     const ModelIdentityFields& model, std::span<const uint32_t> prompt,
     const std::string& request_id, const OpenOptions& options) {
   FC_RETURN_IF_ERROR(ValidatePrompt(model, prompt));
+  if (!opening_) {
+    return absl::UnavailableError("the store drains: no new sessions");
+  }
   Session wanted;
   FC_ASSIGN_OR_RETURN(wanted.tenant, FindTenant(options.tenant));
   FC_RETURN_IF_ERROR(SetDomain(*wanted.tenant, options, &wanted));

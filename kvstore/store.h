@@ -51,6 +51,8 @@ struct StoreOptions {
   std::string eviction = kEvictionDefault;
   // Of the tier on SSD, for a store that is made with a disk.
   SsdOptions ssd;
+  // Of session ids and keys.  Another than the default is for simulations.
+  RandomSource random = FillRandom;
 };
 
 struct NewSession {
@@ -125,8 +127,8 @@ class StoreCore {
   // context is scattered over several stores: segments that are not here are
   // no gaps, neither for probes nor for seals.  kInvalidArgument names a field
   // outside its limit; kPermissionDenied: no such tenant any more, or not a
-  // domain of its;
-  // kResourceExhausted at the limit of sessions.
+  // domain of its; kResourceExhausted at the limit of sessions; kUnavailable:
+  // StopOpening was called.
   absl::StatusOr<NewSession> OpenSession(const ModelIdentityFields& model,
                                          std::span<const uint32_t> prompt,
                                          const std::string& request_id,
@@ -135,6 +137,9 @@ class StoreCore {
   // Ends a session; one that is unknown, or another tenant's, has ended.
   void CloseSession(uint64_t session_id, TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // From now on sessions are not opened any more (kUnavailable); those that
+  // are open go on.
+  void StopOpening() { opening_ = false; }
   // Tokens of the longest prefix held.  Pins nothing, and is no use of it.
   absl::StatusOr<int> LookupPrefix(const ModelIdentityFields& model,
                                    std::span<const uint32_t> prompt,
@@ -202,6 +207,9 @@ class StoreCore {
   // For callers without background threads.
   bool RunSsd() ABSL_LOCKS_EXCLUDED(mu_);
 
+  // The session that was opened last for a request, 0 when there is none.
+  uint64_t FindByRequest(const std::string& request_id)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Flips a bit of a stored part, for tests.
   absl::Status CorruptBlock(uint64_t session_id, uint32_t layer,
                             uint32_t kv_head, uint32_t block, bool value_part,
@@ -328,6 +336,7 @@ class StoreCore {
   TenantRegistry tenants_;
   StoreMetrics metrics_;
   TenantMetrics tenant_metrics_;
+  std::atomic<bool> opening_{true};
   // Before all that holds segments: those give their memory back to it.
   const std::unique_ptr<DramArena> arena_;
   const std::unique_ptr<Tier> tier_;

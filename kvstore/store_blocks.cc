@@ -199,6 +199,11 @@ void StoreCore::Quarantine(const SessionSnapshot& session, int number) {
               {"session", session.session_id}});
 }
 
+uint64_t StoreCore::FindByRequest(const std::string& request_id) {
+  absl::MutexLock lock(&mu_);
+  return sessions_.FindByRequest(request_id);
+}
+
 absl::Status StoreCore::CorruptBlock(uint64_t session_id, uint32_t layer,
                                      uint32_t kv_head, uint32_t block,
                                      bool value_part, uint32_t bit) {

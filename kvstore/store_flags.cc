@@ -174,6 +174,10 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
                  "file whose bytes key the segments' ids; default: random, "
                  "kept in --ssd-dir when there is one")
       ->check(CLI::ExistingFile);
+  app.add_option("--drain-seconds", flags->drain_seconds,
+                 "after SIGTERM, how long open sessions may go on")
+      ->check(CLI::Range(Nanos{0}, kDrainTimeoutMax / kSecond))
+      ->capture_default_str();
   AddSsdFlags(&app, flags);
   app.add_flag("--enable-fault-injection", flags->enable_fault_injection,
                "let StoreAdmin.CorruptBlock damage blocks; for tests");

@@ -31,6 +31,7 @@ struct StoreFlags {
   size_t ssd_write_mib_per_s = 0;
   size_t ssd_promote_mib_per_s = 0;
   size_t ssd_scrub_mib_per_s = kSsdScrubBytesPerSecond >> 20;
+  int drain_seconds = kDrainTimeoutDefault / kSecond;
   bool enable_fault_injection = false;
   std::string tenants_file;
   std::string tls_cert, tls_key, tls_client_ca;

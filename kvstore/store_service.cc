@@ -147,6 +147,7 @@ grpc::Status StoreService::Attach(grpc::ServerContext* context,
   if (!grant.ok()) return ToGrpc(grant.status());
   reply->set_hello_grant(grant->id);
   reply->set_hello_key(grant->key.data(), grant->key.size());
+  reply->set_durable(store_->Occupancy().ssd_writable);
   reply->set_hello_within_ms(kHelloGrantTimeout / kMillisecond);
   reply->set_wire_version(wire::kVersion);
   reply->set_epoch(data_plane_->epoch());
@@ -325,6 +326,23 @@ grpc::Status StoreService::Stats(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+grpc::Status StoreAdminService::Drain(grpc::ServerContext* context,
+                                      const v1::DrainRequest* request,
+                                      v1::DrainReply* reply) {
+  absl::Status caller = CheckAdmin(context, options_, store_);
+  if (!caller.ok()) return ToGrpc(caller);
+  if (!options_.drain) {
+    return ToGrpc(absl::UnimplementedError("this store is not a daemon"));
+  }
+  std::optional<Nanos> timeout;
+  if (request->timeout_ms() > 0) {
+    timeout = request->timeout_ms() * kMillisecond;
+  }
+  options_.drain(timeout);
+  reply->set_sessions(store_->Occupancy().sessions);
+  return grpc::Status::OK;
+}
+
 grpc::Status StoreAdminService::CorruptBlock(
     grpc::ServerContext* context, const v1::CorruptBlockRequest* request,
     v1::CorruptBlockReply* reply) {
@@ -334,12 +352,16 @@ grpc::Status StoreAdminService::CorruptBlock(
     return ToGrpc(absl::PermissionDeniedError(
         "this store runs without --enable-fault-injection"));
   }
-  LogWarning("fault injected", {{"session", request->session_id()},
+  uint64_t session = request->session_id();
+  if (!request->request_id().empty()) {
+    session = store_->FindByRequest(request->request_id());
+  }
+  LogWarning("fault injected", {{"session", session},
                                 {"layer", request->layer()},
                                 {"kv_head", request->kv_head()},
                                 {"block", request->block()}});
   return ToGrpc(store_->CorruptBlock(
-      request->session_id(), request->layer(), request->kv_head(),
+      session, request->layer(), request->kv_head(),
       request->block(), request->value_part(), request->bit()));
 }
 

@@ -2,6 +2,8 @@
 #ifndef FORECACHE_KVSTORE_STORE_SERVICE_H_
 #define FORECACHE_KVSTORE_STORE_SERVICE_H_
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -21,6 +23,8 @@ struct StoreServiceOptions {
   // What StoreAdmin wants to be shown, and Stats where tenants are not
   // anonymous, since it tells of all of them; empty: nothing.
   std::string admin_token;
+  // What StoreAdmin.Drain does; nothing: by the default time.
+  std::function<void(std::optional<Nanos> timeout)> drain;
 };
 
 // Translates: checks what the fields' types cannot say, calls StoreCore, and
@@ -78,6 +82,9 @@ class StoreAdminService : public v1::StoreAdmin::Service {
   grpc::Status CorruptBlock(grpc::ServerContext* context,
                             const v1::CorruptBlockRequest* request,
                             v1::CorruptBlockReply* reply) override;
+  grpc::Status Drain(grpc::ServerContext* context,
+                     const v1::DrainRequest* request,
+                     v1::DrainReply* reply) override;
 
  private:
   StoreCore* const store_;

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -57,6 +58,12 @@ class Daemon {
     prefix_ = std::string(std::getenv("TEST_TMPDIR")) + "/store" +
               std::to_string(++number);
     flags.insert(flags.begin(), kBinary);
+    // Sessions that a test leaves open are not waited for, unless it says so.
+    if (std::none_of(flags.begin(), flags.end(), [](const std::string& flag) {
+          return flag.starts_with("--drain-seconds");
+        })) {
+      flags.push_back("--drain-seconds=0");
+    }
     flags.push_back("--insecure");
     flags.push_back("--ready-file=" + prefix_ + ".ready");
     std::vector<char*> argv;
