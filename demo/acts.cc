@@ -14,15 +14,14 @@ constexpr int kContinuationTokens = 40;  // printed, not judged
 
 bool IsTerminal() { return isatty(STDOUT_FILENO) == 1; }
 
-// What a person sees of a decoded piece: one line, whatever it holds.
+}  // namespace
+
 std::string OneLine(std::string text) {
   for (char& c : text) {
     if (c == '\n' || c == '\r') c = ' ';
   }
   return text;
 }
-
-}  // namespace
 
 Acts::Acts(const Options& options, const Story& story, Client* client)
     : options_(options), story_(story), client_(client) {}

@@ -27,6 +27,19 @@ struct ModeResult {
   Answer continuation;  // teacher-forced
 };
 
+// A store that was killed and started again in the middle of an answer.
+struct KillFinding {
+  bool same_answer = false;
+  double pause_ms = 0;  // the longest wait for a token, from the death on
+};
+
+// A bit that was flipped in a stored block.
+struct FlipFinding {
+  double refused = 0;  // blocks
+  bool same_answer = false;
+  int recomputed_tokens = 0;
+};
+
 struct Findings {
   double cold_seconds = 0;  // first token, nothing in the store
   double warm_seconds = 0;  // first token, the same prompt again
@@ -36,9 +49,14 @@ struct Findings {
   v1::Summary no_prefetch;
   int stream_facts = 0;
   double wrong_blocks = 0;  // over all answers
-  v1::StatsReply store;
+  v1::StatsReply store;  // before anything broke, as is
   v1::DescribeReply worker;
+  KillFinding kill;
+  FlipFinding flip;
 };
+
+// What a person sees of a decoded piece: one line, whatever it holds.
+std::string OneLine(std::string text);
 
 // Runs the acts, printing as it goes.
 //

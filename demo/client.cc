@@ -40,9 +40,11 @@ double Answer::TokensPerSecond() const {
              : (summary.decoded_tokens() - 1) / summary.decode_seconds();
 }
 
-Client::Client(const std::string& worker, const std::string& store)
+Client::Client(const std::string& worker, const std::string& store,
+               const std::string& admin)
     : worker_(v1::Worker::NewStub(Connect(worker))),
-      store_(v1::KvStore::NewStub(Connect(store))) {}
+      store_(v1::KvStore::NewStub(Connect(store))),
+      admin_(v1::StoreAdmin::NewStub(Connect(admin))) {}
 
 absl::StatusOr<Answer> Client::Generate(const v1::GenerateRequest& request,
                                         const OnEvent& on_event) {
@@ -68,6 +70,21 @@ absl::StatusOr<v1::StatsReply> Client::StoreStats() {
   const grpc::Status status = store_->Stats(&context, {}, &reply);
   if (!status.ok()) return FromGrpc(status);
   return reply;
+}
+
+absl::Status Client::CorruptBlock(const std::string& request_id, int layer,
+                                  int kv_head, int block, int bit) {
+  grpc::ClientContext context;
+  SetDeadline(&context, std::chrono::seconds(5));
+  v1::CorruptBlockRequest request;
+  request.set_request_id(request_id);
+  request.set_layer(layer);
+  request.set_kv_head(kv_head);
+  request.set_block(block);
+  request.set_bit(bit);
+  v1::CorruptBlockReply reply;
+  const grpc::Status status = admin_->CorruptBlock(&context, request, &reply);
+  return status.ok() ? absl::OkStatus() : FromGrpc(status);
 }
 
 absl::StatusOr<v1::DescribeReply> Client::Describe() {

@@ -25,17 +25,23 @@ class Client {
  public:
   using OnEvent = std::function<void(const v1::GenerateEvent& event)>;
 
-  Client(const std::string& worker, const std::string& store);
+  // Without `admin` CorruptBlock is kUnavailable.
+  Client(const std::string& worker, const std::string& store,
+         const std::string& admin = "");
 
   // Errors as in proto/worker.proto.
   absl::StatusOr<Answer> Generate(const v1::GenerateRequest& request,
                                   const OnEvent& on_event);
   absl::StatusOr<v1::StatsReply> StoreStats();
+  // Flips a bit of a key in the context of the request with this id.
+  absl::Status CorruptBlock(const std::string& request_id, int layer,
+                            int kv_head, int block, int bit);
   absl::StatusOr<v1::DescribeReply> Describe();
 
  private:
   std::unique_ptr<v1::Worker::Stub> worker_;
   std::unique_ptr<v1::KvStore::Stub> store_;
+  std::unique_ptr<v1::StoreAdmin::Stub> admin_;
 };
 
 }  // namespace forecache::demo

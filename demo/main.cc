@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "demo/acts.h"
+#include "demo/fault_acts.h"
 #include "demo/processes.h"
 #include "demo/report.h"
 
@@ -20,6 +21,7 @@ namespace {
 enum ExitCode { kDone = 0, kCheckFailed = 1, kWrongUse = 2, kMissing = 3 };
 
 constexpr int kStoreMib = 512;
+constexpr int kSsdMib = 1024;
 constexpr int kArenaMib = 256;
 
 // "1/16" or "0.0625".
@@ -45,18 +47,24 @@ int Fail(const absl::Status& status, ExitCode code) {
 absl::StatusOr<int> Play(const Options& options, const Story& story) {
   Processes processes;
   const Nanos started = Clock::Real()->Now();
-  FC_ASSIGN_OR_RETURN(
-      const Daemon store,
-      processes.Start("store", options.bin_dir + "/kvstore/store",
-                      {"--dram-mib", absl::StrCat(kStoreMib), "--transports",
-                       options.transports}));
+  // With an SSD, so that it finds its segments again.
+  StoreProcess store_process = {
+      .binary = options.bin_dir + "/kvstore/store",
+      .flags = {"--dram-mib", absl::StrCat(kStoreMib), "--transports",
+                options.transports, "--ssd-dir", processes.folder() + "/ssd",
+                "--ssd-mib", absl::StrCat(kSsdMib),
+                "--enable-fault-injection"}};
+  FC_ASSIGN_OR_RETURN(store_process.daemon,
+                      processes.Start("store", store_process.binary,
+                                      store_process.flags));
+  const Daemon store = store_process.daemon;
   FC_ASSIGN_OR_RETURN(
       const Daemon worker,
       processes.Start("worker", options.bin_dir + "/worker/worker",
                       {"--store", store.grpc, "--model", options.model,
                        "--arena-mib", absl::StrCat(kArenaMib), "--transports",
                        options.transports}));
-  Client client(worker.grpc, store.grpc);
+  Client client(worker.grpc, store.grpc, store.admin);
   FC_ASSIGN_OR_RETURN(const v1::DescribeReply about, client.Describe());
   std::printf("store  pid %d  grpc %s  metrics http://%s/metrics\n", store.pid,
               store.grpc.c_str(), store.metrics.c_str());
@@ -66,7 +74,11 @@ absl::StatusOr<int> Play(const Options& options, const Story& story) {
               about.model().c_str(), about.layers(), about.query_heads(),
               about.kv_heads(), about.head_dim());
   Findings findings;
-  const absl::Status acted = Acts(options, story, &client).Run(&findings);
+  absl::Status acted = Acts(options, story, &client).Run(&findings);
+  if (acted.ok()) {
+    acted = FaultActs(options, story, &client, &processes, &store_process)
+                .Run(&findings);
+  }
   if (!acted.ok() && !Processes::Interrupted()) {
     std::fprintf(stderr, "\n-- end of the store's log --\n%s"
                  "-- end of the worker's log --\n%s",

@@ -170,6 +170,14 @@ bool PrintChecks(const Options& options, const Findings& f) {
              Count(f.worker.blocks_received()).c_str(),
              Count(f.store.probes()).c_str(),
              Count(f.worker.probes()).c_str()));
+  good &= Check(f.kill.same_answer,
+                Format("the store was killed and came back: the answer paused "
+                       "%.0f ms and is the undisturbed one",
+                       f.kill.pause_ms));
+  good &= Check(f.flip.refused >= 1 && f.flip.same_answer,
+                Format("a flipped bit: %.0f blocks refused, and the answer is "
+                       "the same",
+                       f.flip.refused));
   return good;
 }
 
@@ -214,6 +222,11 @@ absl::Status WriteJson(const Options& options, const Findings& f,
   json["stream"] = {{"facts", f.stream_facts}};
   json["perplexity_ratio"] = PerplexityRatio(f);
   json["perplexity_goal_met"] = PerplexityRatio(f) <= kPerplexityRatioMax;
+  json["kill"] = {{"same_answer", f.kill.same_answer},
+                  {"pause_ms", f.kill.pause_ms}};
+  json["flip"] = {{"refused", f.flip.refused},
+                  {"same_answer", f.flip.same_answer},
+                  {"recomputed_tokens", f.flip.recomputed_tokens}};
   json["counters_agree"] = CountersAgree(f);
   json["staging_bytes"] = s.staging_bytes();
   json["demo_seconds"] = demo_seconds;

@@ -16,7 +16,7 @@ code=$?
 (( code <= 1 )) || { echo "the demo ended with $code"; exit 1; }
 [[ -z $(ls -A "$TMPDIR") ]] || { echo "it left $(ls "$TMPDIR")"; exit 1; }
 python3 - "$json" <<'CHECK'
-import json, sys
+import json, os, sys
 
 found = json.load(open(sys.argv[1]))
 for key in ("context_tokens budget_blocks context_blocks compression exact "
@@ -38,6 +38,11 @@ assert 20 < exact["ppl"] < 40 and sparse["ppl"] < 1.06 * exact["ppl"], found
 assert found["no_prefetch"]["late"] == found["no_prefetch"]["predicted"] > 0
 assert found["stream"]["facts"] < exact["facts"]
 assert found["counters_agree"]
+assert found["kill"]["same_answer"] and found["kill"]["pause_ms"] > 0, found
+assert found["flip"]["refused"] >= 1 and found["flip"]["same_answer"], found
+# Where others use the machine, its time says nothing.
+if os.getloadavg()[0] < 2 * os.cpu_count():
+    assert found["demo_seconds"] < 200, found["demo_seconds"]
 CHECK
 status=$?
 rm -f "$json"
