@@ -17,7 +17,10 @@ std::optional<Promotion> StoreCore::PickSpill(std::optional<TenantId> owner) {
     if (idle != nullptr && idle->last_used <= session->last_used) return;
     for (size_t i = 0; i < session->segments->size(); ++i) {
       const SegmentRef& ref = (*session->segments)[i];
+      // One that was dropped for its damage is the session's alone: it was
+      // left by the index, or has a successor there, and cannot be let go.
       if (!ref.sealed() || ref.on_ssd || !ssd_index_.Contains(ref.pin->id) ||
+          index_.Find(ref.pin->id) != ref.pin ||
           (owner && ref.pin->owner != *owner)) {
         continue;
       }
