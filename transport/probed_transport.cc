@@ -58,11 +58,10 @@ ProbedTransport::~ProbedTransport() {
 
 void ProbedTransport::AwaitSettled(Nanos timeout) {
   absl::MutexLock lock(&mutex_);
-  const auto settled = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-    return unsettled_ == 0;
-  };
-  mutex_.AwaitWithTimeout(absl::Condition(&settled),
-                          absl::Nanoseconds(timeout));
+  settled_.AwaitFor(&mutex_, timeout,
+                    [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+                      return unsettled_ == 0;
+                    });
 }
 
 void ProbedTransport::SetHandler(MessageHandler* handler) {
@@ -141,6 +140,7 @@ void ProbedTransport::SetPhase(Peer& peer, Phase phase) {
   peer.awaited = awaited;
   absl::MutexLock lock(&mutex_);
   unsettled_ += awaited ? 1 : -1;
+  if (unsettled_ == 0) settled_.SignalAll();
 }
 
 void ProbedTransport::Advance() {

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "common/metrics.h"
+#include "common/monotonic_cond.h"
 #include "transport/transport.h"
 #include "transport/transport_probe.h"
 
@@ -99,6 +100,7 @@ class ProbedTransport : public Transport, private MessageHandler {
   std::vector<std::vector<Gauge*>> gauges_;
   int moving_ = 0;  // peers in a phase between kNew and kSettled
   absl::Mutex mutex_;
+  MonotonicCond settled_;  // unsettled_ is 0
   int unsettled_ ABSL_GUARDED_BY(mutex_) = 0;  // those that we connected to
 };
 

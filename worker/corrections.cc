@@ -59,6 +59,7 @@ void Prefetcher::StartCorrection(std::shared_ptr<const Advanced> correction) {
     absl::MutexLock lock(&gate.mutex);
     if (!gate.Chosen() || advanced.local.first_block == 0) {
       gate.correcting = false;
+      gate.may_have_settled.SignalAll();
       if (advanced.local.first_block == 0) gate.missed = 0;
       return;
     }
@@ -138,6 +139,7 @@ void Prefetcher::EndCorrection(int layer) {
   Gate& gate = *gates_[layer];
   absl::MutexLock lock(&gate.mutex);
   gate.correcting = false;
+  gate.may_have_settled.SignalAll();
 }
 
 void Prefetcher::CorrectionSink::OnBlock(int layer,

@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 
+#include <chrono>
+#include <future>
+#include <memory>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
@@ -31,25 +34,21 @@ DataPlaneThread::~DataPlaneThread() {
 
 absl::Status DataPlaneThread::Connect(int member,
                                       const StoreAddress& store) {
-  auto answered = std::make_shared<absl::Notification>();
-  auto status = std::make_shared<absl::Status>();
+  // Not absl::Notification, whose timeout follows the wall clock.
+  auto answer = std::make_shared<std::promise<absl::Status>>();
+  auto answered = answer->get_future();
   Run([&] {
-    absl::Status started =
-        client_->Connect(member, store, [=](const absl::Status& hello) {
-          *status = hello;
-          answered->Notify();
-        });
-    if (!started.ok()) {
-      *status = started;
-      answered->Notify();
-    }
+    const absl::Status started = client_->Connect(
+        member, store,
+        [answer](const absl::Status& hello) { answer->set_value(hello); });
+    if (!started.ok()) answer->set_value(started);
   });
-  if (!answered->WaitForNotificationWithTimeout(
-          absl::Nanoseconds(kConnectTimeout))) {
+  if (answered.wait_for(std::chrono::nanoseconds(kConnectTimeout)) !=
+      std::future_status::ready) {
     return absl::UnavailableError(
         "data plane: the store did not answer a hello in time");
   }
-  FC_RETURN_IF_ERROR(Annotate(*status, "data plane"));
+  FC_RETURN_IF_ERROR(Annotate(answered.get(), "data plane"));
   Run([this] {
     std::string name = client_->TransportName();
     absl::MutexLock lock(&mutex_);

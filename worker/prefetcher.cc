@@ -239,6 +239,7 @@ void Prefetcher::StartFetch(int layer, std::vector<wire::FetchEntry> missing) {
     if (gate.round > 1) traffic_.Count(static_cast<int>(missing.size()));
     gate.requested = static_cast<int>(missing.size());
     gate.turn = missing.empty() ? Turn::kReady : Turn::kFetching;
+    if (missing.empty()) gate.may_have_settled.SignalAll();
     if (options_.no_prefetch) {
       gate.held = std::move(missing);
       return;
@@ -269,6 +270,7 @@ void Prefetcher::SendFetch(int layer,
         absl::MutexLock lock(&gate.mutex);
         if (gate.turn == Turn::kFetching && gate.round == round) {
           gate.turn = Turn::kReady;
+          gate.may_have_settled.SignalAll();
         }
       });
   if (request.ok()) return under_way_.Sent(ticket, *request);
@@ -320,6 +322,7 @@ void Prefetcher::Fail(const absl::Status& why) {
     absl::MutexLock lock(&gate->mutex);
     if (gate->turn != Turn::kAttention) gate->turn = Turn::kReady;
     gate->correcting = false;
+    gate->may_have_settled.SignalAll();
   }
 }
 

@@ -26,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
+#include "common/monotonic_cond.h"
 #include "kvstore/client/data_client.h"
 #include "predictor/predictor.h"
 #include "worker/budget.h"
@@ -155,6 +156,7 @@ class Prefetcher : public BlockSink {
   enum class Turn { kAttention, kPredicting, kFetching, kReady };
   struct Gate {
     mutable absl::Mutex mutex;
+    MonotonicCond may_have_settled;
     Turn turn ABSL_GUARDED_BY(mutex) = Turn::kReady;
     uint64_t round ABSL_GUARDED_BY(mutex) = 0;  // counts Advance calls
     bool correcting ABSL_GUARDED_BY(mutex) = false;  // one is under way

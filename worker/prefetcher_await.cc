@@ -29,18 +29,21 @@ absl::Status Prefetcher::AwaitLayer(int layer) {
   const int there = gate.turn == Turn::kFetching && ahead ? gate.arrived : 0;
   if (gate.correcting) ++corrections_late_;
   if (!gate.Settled()) {
-    const absl::Condition settled(&gate, &Gate::Settled);
     if (options_.late_policy == LatePolicy::kStrict) {
-      gate.mutex.Await(settled);  // requests end at their deadline
+      // Requests end at their deadline.
+      gate.mutex.Await(absl::Condition(&gate, &Gate::Settled));
     } else if (options_.late_policy == LatePolicy::kWait) {
       // A store that died and is waited for is not a block that is late: the
       // deadline counts from its return.
-      const absl::Duration deadline = absl::Nanoseconds(
-          std::max(options_.late_deadline, kMillisecond));
+      const Nanos deadline = std::max(options_.late_deadline, kMillisecond);
       bool held;
       do {
         held = data_plane_->IsHolding();
-        gate.mutex.AwaitWithTimeout(settled, deadline);
+        gate.may_have_settled.AwaitFor(
+            &gate.mutex, deadline,
+            [&gate]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(gate.mutex) {
+              return gate.Settled();
+            });
       } while (!gate.Settled() && (held || data_plane_->IsHolding()));
     }
   }

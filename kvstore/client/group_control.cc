@@ -48,6 +48,7 @@ GroupControl::~GroupControl() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
+    news_.SignalAll();
   }
   if (!thread_.joinable()) return;
   thread_.join();
@@ -155,7 +156,9 @@ absl::Status GroupControl::SealSegment(
 
 void GroupControl::Lost(int member) {
   absl::MutexLock lock(&mutex_);
-  if (lost_.Lost(member, Clock::Real()->Now())) changed_ = true;
+  if (!lost_.Lost(member, Clock::Real()->Now())) return;
+  changed_ = true;
+  news_.SignalAll();
 }
 
 StoreAddress GroupControl::address(int member) const {
@@ -179,11 +182,10 @@ void GroupControl::Watch() {
         Nanos next = 0;
         member = lost_.TakeDue(now, &next);
         if (member >= 0) break;
-        const auto awake = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-          return stopping_ || changed_;
-        };
-        mutex_.AwaitWithTimeout(absl::Condition(&awake),
-                                absl::Nanoseconds(next - now));
+        news_.AwaitFor(&mutex_, next - now,
+                       [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+                         return stopping_ || changed_;
+                       });
         changed_ = false;
       }
     }

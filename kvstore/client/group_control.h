@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
+#include "common/monotonic_cond.h"
 #include "kvstore/client/control_client.h"
 #include "kvstore/client/group_sessions.h"
 #include "kvstore/client/lost_stores.h"
@@ -107,6 +108,7 @@ class GroupControl {
   std::string worker_name_;
   GroupDataPlane data_plane_;
   mutable absl::Mutex mutex_;
+  MonotonicCond news_;  // changed_ or stopping_ was set
   LostStores lost_ ABSL_GUARDED_BY(mutex_);
   std::vector<StoreAddress> addresses_ ABSL_GUARDED_BY(mutex_);
   GroupControlCounters counters_ ABSL_GUARDED_BY(mutex_);

@@ -41,11 +41,10 @@ absl::StatusOr<OpenedSession> GroupControl::OpenAlone(
 
 void GroupControl::AwaitBack() {
   absl::MutexLock lock(&mutex_);
-  const auto never = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-    return stopping_;
-  };
-  mutex_.AwaitWithTimeout(absl::Condition(&never),
-                          absl::Nanoseconds(kLookAgain));
+  news_.AwaitFor(&mutex_, kLookAgain,
+                 [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+                   return stopping_;
+                 });
 }
 
 absl::Status GroupControl::SealAlone(uint64_t session, int segment,
