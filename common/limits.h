@@ -96,6 +96,7 @@ inline constexpr size_t kSsdPageBytes = 4096;  // unit of reads and writes
 inline constexpr size_t kSsdExtentBytes = size_t{1} << 20;
 inline constexpr int kSsdQueueDepth = 64;     // of one batch of operations
 inline constexpr int kSsdLanesMax = 16;       // batches of reads at once
+inline constexpr int kSsdReadThreads = 4;     // that read for pushes
 inline constexpr size_t kSsdLaneBytes = size_t{512} << 10;
 inline constexpr int kSsdWriteSlices = 4;     // of an extent, under way at once
 // Kept for RocksDB, of every tier's bytes, and of a large one's 1/256.
@@ -104,6 +105,7 @@ inline constexpr size_t kSsdMetadataShare = 256;
 inline constexpr size_t kSsdRecordBytesMax = size_t{1} << 20;
 inline constexpr int kSsdTenantBytesMax = 255;
 inline constexpr size_t kSsdDemotionsMax = 256;  // segments to be written
+inline constexpr size_t kSsdDeferredMax = 16384;  // until there is a place
 inline constexpr Nanos kSsdRoomWait = kSecond;  // for one of them
 inline constexpr Nanos kSsdDurableWait = 4 * kSecond;  // < kRpcTimeout
 inline constexpr Nanos kSsdLoadsFirst = 10 * kMillisecond;  // a write's wait

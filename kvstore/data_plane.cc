@@ -41,6 +41,11 @@ DataPlane::DataPlane(StoreCore* store, std::unique_ptr<Transport> transport,
       scans_(std::make_unique<ScanPool>(options.scan_threads,
                                         store->probe_source(), store->clock(),
                                         [this] { transport_->Wake(); })),
+      gathers_(std::make_unique<DeviceGathers>(
+          store, options.ssd_threads, [this] { transport_->Wake(); })),
+      put_thread_(std::make_unique<SideThreads>(
+          "put", options.ssd_threads > 0 ? 1 : 0,
+          [this] { transport_->Wake(); })),
       address_(transport_->Address()) {
   pushing_.reserve(scans_->jobs());
   transport_->SetHandler(this);
@@ -78,7 +83,7 @@ int DataPlane::RunOnce() {
   // One piece of bulk between two looks at the transport, so that what is
   // urgent waits for no more than that.
   int events = transport_->Progress();
-  events += RunUrgent();
+  events += RunUrgent() + RunPuts();
   const int probed = RunProbes();
   // On this thread a scan is the piece of bulk.
   if ((probed == 0 || scans_->threads() > 0) && RunPush()) ++events;
@@ -117,6 +122,9 @@ void DataPlane::Forget(Endpoint* from) {
   peers_.erase(from);
   fetches_.ForEach(from, [](QueuedFetch& fetch) { fetch.from = nullptr; });
   fetches_.Forget(from);
+  for (const auto& put : puts_) {
+    if (put->from == from) put->from = nullptr;
+  }
   for (size_t i = 0; i < probes_.size(); ++i) {
     if (probes_.At(i).from == from) probes_.At(i).from = nullptr;
   }
@@ -222,23 +230,6 @@ absl::StatusOr<SessionSnapshot> DataPlane::Admit(Endpoint* from,
     Refuse(from, header, session.status(), metrics_.refused_session);
   }
   return session;
-}
-
-void DataPlane::OnPutBlocks(Endpoint* from, const wire::Message& message) {
-  auto session = Admit(from, message);
-  if (!session.ok()) return;
-  auto body = wire::BodyOf<wire::PutBlocksBody>(message);
-  absl::Status status = body.status();
-  if (body.ok()) {
-    status = store_->PutBlocks(*std::move(session), body->layer,
-                               body->first_block, body->block_count,
-                               message.payload);
-  }
-  if (status.ok()) return Answer(from, message.header, MessageType::kPutAck);
-  Counter* counter = metrics_.refused_request;
-  if (absl::IsDataLoss(status)) counter = metrics_.refused_damaged;
-  if (absl::IsResourceExhausted(status)) counter = metrics_.refused_busy;
-  Refuse(from, message.header, status, counter);
 }
 
 void DataPlane::OnFetch(Endpoint* from, const wire::Message& message) {

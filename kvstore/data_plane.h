@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <thread>
@@ -15,10 +16,12 @@
 #include "common/limits.h"
 #include "kvstore/bounded_queue.h"
 #include "kvstore/correction.h"
+#include "kvstore/device_gathers.h"
 #include "kvstore/peer_lines.h"
 #include "kvstore/push_credit.h"
 #include "kvstore/scan_pool.h"
 #include "kvstore/send_buffers.h"
+#include "kvstore/side_threads.h"
 #include "kvstore/store.h"
 #include "kvstore/tenant_turns.h"
 #include "kvstore/tenants/hello_grants.h"
@@ -39,10 +42,15 @@ struct DataPlaneOptions {
   // Threads that scan KV heads.  0: the data plane's own, a head between two
   // looks at the network; best where cores are few.
   int scan_threads = 0;
+  // Threads that read from SSD for pushes, beside one that waits for room for
+  // puts.  0: the data plane's own does both, and all others wait with it.
+  int ssd_threads = 0;
 };
 
-// Puts are done as they arrive.  All else queues, since its answers need
-// buffers; a full queue answers kResourceExhausted.  Corrections are urgent:
+// Puts are done as they arrive; those that have to wait for room, which others
+// leave for SSD, do so on a thread of their own, as pushes of what is on SSD
+// are packed on others.  All else queues, since its answers need buffers; a
+// full queue answers kResourceExhausted.  Corrections are urgent:
 // they go ahead of everything, with buffers of their own, and what one KV head
 // lacks is sent while the next one is scanned.  Probes go ahead of fetches;
 // tenants take turns with scans by their shares.
@@ -97,6 +105,19 @@ class DataPlane : public MessageHandler {
     Nanos arrived = 0;
     int packed_buffer = -1;  // a push that the endpoint would not take yet
     PackedPush packed;
+    int gather = -1;  // of gathers_, that packs into packed_buffer
+  };
+  // A put that waits for room.
+  //
+  // Threads: the data plane's, but until it has ended the put thread's.
+  struct WaitingPut {
+    Endpoint* from = nullptr;  // the data plane's; null: nobody wants to know
+    wire::WireHeader header;
+    wire::PutBlocksBody body;
+    SessionSnapshot session;
+    std::vector<std::byte> payload;
+    absl::Status status;
+    std::atomic<bool> ended{false};
   };
   // What has KV heads scanned, one after the other or several at once.
   struct QueuedScan {
@@ -139,6 +160,13 @@ class DataPlane : public MessageHandler {
                                         const wire::Message& message);
   void OnHello(Endpoint* from, const wire::Message& message);
   void OnPutBlocks(Endpoint* from, const wire::Message& message);
+  // Has a put done where it may wait.
+  void DeferPut(Endpoint* from, const wire::Message& message,
+                const wire::PutBlocksBody& body, SessionSnapshot session);
+  void AnswerPut(Endpoint* to, const wire::WireHeader& request,
+                 const absl::Status& status);
+  // Answers deferred puts that have ended.  Returns events.
+  int RunPuts();
   void OnFetch(Endpoint* from, const wire::Message& message);
   void OnProbe(Endpoint* from, const wire::Message& message);
   void OnCorrect(Endpoint* from, const wire::Message& message);
@@ -235,6 +263,7 @@ class DataPlane : public MessageHandler {
   Gatherer gatherer_;
   PeerLines<Endpoint, QueuedFetch> fetches_;
   std::vector<int> push_lines_;  // of fetches_, by push buffer
+  std::deque<std::unique_ptr<WaitingPut>> puts_;  // as they are worked off
   BoundedQueue<QueuedProbe> probes_;
   BoundedQueue<QueuedCorrection> corrections_;
   TenantTurns turns_;              // of scans
@@ -248,6 +277,8 @@ class DataPlane : public MessageHandler {
   std::unique_ptr<Transport> transport_;
   // After all that scans read and write, and the transport that they wake.
   std::unique_ptr<ScanPool> scans_;
+  std::unique_ptr<DeviceGathers> gathers_;
+  std::unique_ptr<SideThreads> put_thread_;
   const std::string address_;
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -59,6 +59,10 @@ bool DataPlane::RunPush() {
 bool DataPlane::PushNext(int line) {
   QueuedFetch* fetch = fetches_.Front(line);
   if (fetch == nullptr) return false;
+  if (fetch->gather >= 0) {
+    if (!gathers_->Ended(fetch->gather)) return false;
+    fetch->packed = gathers_->Take(std::exchange(fetch->gather, -1));
+  }
   if (fetch->from == nullptr) {
     EndFetch(line);
     return true;
@@ -75,16 +79,25 @@ bool DataPlane::PushNext(int line) {
                    /*urgent=*/false)) {
       return false;
     }
-    if (PushInPlace(fetch->from, fetch->header, fetch->session, rest,
-                    /*may_end=*/true, &fetch->packed)) {
+    const bool on_device = NeedsDevice(fetch->session, rest);
+    if (!on_device && PushInPlace(fetch->from, fetch->header, fetch->session,
+                                  rest, /*may_end=*/true, &fetch->packed)) {
       EndPush(line);
       return true;
     }
     if (!push_buffers_.Available() ||
-        fetches_.tokens(line) >= options_.peer_push_buffers) {
+        fetches_.tokens(line) >= options_.peer_push_buffers ||
+        (on_device && !gathers_->Available(/*urgent=*/false))) {
       return false;
     }
     fetch->packed_buffer = TakePushBuffer(line);
+    if (on_device) {
+      fetch->gather =
+          gathers_->Start(fetch->session, rest,
+                          push_buffers_.At(fetch->packed_buffer),
+                          /*urgent=*/false);
+      return true;
+    }
     fetch->packed = store_->Gather(fetch->session, rest, &gatherer_,
                                    push_buffers_.At(fetch->packed_buffer));
   }

@@ -214,6 +214,12 @@ int DataPlane::PushScanned() {
 }
 
 absl::Status DataPlane::PushPicks(QueuedCorrection& correction, ScanJob* job) {
+  if (job->gather >= 0) {
+    if (!gathers_->Ended(job->gather)) {
+      return absl::ResourceExhaustedError("blocks are still read");
+    }
+    job->packed = gathers_->Take(std::exchange(job->gather, -1));
+  }
   while (correction.from != nullptr && job->pushed < job->picks.size()) {
     const auto rest = std::span(job->picks).subspan(job->pushed);
     if (job->packed_buffer < 0) {
@@ -221,15 +227,24 @@ absl::Status DataPlane::PushPicks(QueuedCorrection& correction, ScanJob* job) {
                      /*urgent=*/true)) {
         return absl::ResourceExhaustedError("the peer takes no more now");
       }
-      if (PushInPlace(correction.from, correction.header, correction.session,
+      const bool on_device = NeedsDevice(correction.session, rest);
+      if (!on_device &&
+          PushInPlace(correction.from, correction.header, correction.session,
                       rest, /*may_end=*/false, &job->packed)) {
         job->pushed += job->packed.entries;
         continue;
       }
-      if (!correction_buffers_.Available()) {
+      if (!correction_buffers_.Available() ||
+          (on_device && !gathers_->Available(/*urgent=*/true))) {
         return absl::ResourceExhaustedError("no buffer");
       }
       job->packed_buffer = correction_buffers_.Take();
+      if (on_device) {
+        job->gather = gathers_->Start(
+            correction.session, rest,
+            correction_buffers_.At(job->packed_buffer), /*urgent=*/true);
+        return absl::ResourceExhaustedError("blocks are still read");
+      }
       job->packed = store_->Gather(correction.session, rest, &gatherer_,
                                    correction_buffers_.At(job->packed_buffer));
     }

@@ -60,6 +60,17 @@ BlockPlace PlaceOf(const SessionSnapshot& session, const FetchEntry& entry) {
 
 }  // namespace
 
+bool NeedsDevice(const SessionSnapshot& session,
+                 std::span<const FetchEntry> entries) {
+  const SegmentTable& segments = *session.segments;
+  const size_t count =
+      std::min(entries.size(), PushEntriesMax(session.geometry));
+  return std::ranges::any_of(entries.first(count), [&](const FetchEntry& one) {
+    const size_t number = one.block / kSegmentBlocks;
+    return number < segments.size() && segments[number].on_ssd;
+  });
+}
+
 // Reads entries [begin, end), which lie in one layer of one segment.
 void Gatherer::ReadRun(const SessionSnapshot& session,
                        std::span<const FetchEntry> entries, size_t begin,

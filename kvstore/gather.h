@@ -33,12 +33,17 @@ size_t PushBytes(const KvGeometry& geometry, size_t entries);
 absl::Status ValidateFetch(const KvGeometry& geometry,
                            std::span<const wire::FetchEntry> entries);
 
+// Whether a push of these entries, as many as it takes, reads from a device.
+bool NeedsDevice(const SessionSnapshot& session,
+                 std::span<const wire::FetchEntry> entries);
+
 // A Gatherer owns the scratch memory of gathers.
 //
 // Threads: one thread.
 class Gatherer {
  public:
   // Packs as many entries as fit, at most PushEntriesMax, into `payload`.
+  // Waits for a device when NeedsDevice.
   // `damaged` gets the number of each segment that a lost block is in.
   // REQUIRES: ValidateFetch is OK; `payload` has PushBytes of all entries, or
   // of PushEntriesMax.

@@ -253,7 +253,9 @@ int Run(const StoreFlags& flags) {
   auto transport = OpenTransport(flags, &metrics);
   if (!transport.ok()) return Fail(transport.status());
   DataPlane data_plane(store->get(), *std::move(transport),
-                       {.scan_threads = flags.scan_threads});
+                       {.scan_threads = flags.scan_threads,
+                        .ssd_threads =
+                            flags.ssd_dir.empty() ? 0 : kSsdReadThreads});
   TenantReload tenants(flags.tenants_file, store->get(), &data_plane);
   absl::Status loaded = tenants.Reload();
   if (!loaded.ok()) return Fail(Annotate(loaded, "--tenants-file"));

@@ -42,6 +42,7 @@ struct ScanJob {
   size_t pushed = 0;
   int packed_buffer = -1;
   PackedPush packed;
+  int gather = -1;  // of DeviceGathers, that packs into packed_buffer
 };
 
 // A fixed number of jobs and of threads.  The owner takes a free job, fills it

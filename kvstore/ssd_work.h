@@ -38,6 +38,15 @@ struct Demotion {
   std::shared_ptr<const SegmentView> view;
 };
 
+// A segment in memory that could not be put in line: the disk was off, or too
+// many waited.  It may be evicted meanwhile.
+//
+// Threads: a value.
+struct DeferredDemotion {
+  SegmentId id;
+  SegmentOrigin origin;
+};
+
 // A segment on SSD that a session reads: number `number` of its context.
 //
 // Threads: a value.
@@ -51,6 +60,7 @@ struct SsdWork {
   std::deque<Demotion> demotions;  // oldest first
   bool writing = false;            // one that is in the queue no more
   uint64_t written = 0;            // demotions that ended, well or not
+  std::deque<DeferredDemotion> deferred;  // oldest first
   std::deque<Promotion> promotions;
   std::vector<SegmentId> touched;  // used, and not noted on disk yet
   bool stop = false;

@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/monotonic_cond.h"
 #include "kvstore/gather.h"
 #include "kvstore/index.h"
 #include "kvstore/probe.h"
@@ -79,6 +80,9 @@ struct OpenOptions {
   std::string domain;
   size_t domain_tokens = 0;
 };
+
+// Whether a caller waits for what leaves memory for SSD.
+enum class RoomWait { kForSsd, kNone };
 
 struct SealResult {
   SegmentId id;
@@ -171,10 +175,12 @@ class StoreCore {
   // part does not match its checksum; kFailedPrecondition: sealed;
   // kAlreadyExists: another content; kResourceExhausted: no memory that may be
   // evicted, or the tenant's ceiling; kNotFound: the session ended meanwhile.
-  // Lets go of the snapshot's segments, so that they may make room.
+  // Lets go of the snapshot's segments, so that they may make room.  With
+  // RoomWait::kNone also kUnavailable: try again where it may wait.
   absl::Status PutBlocks(SessionSnapshot session, uint32_t layer,
                          uint32_t first_block, uint32_t block_count,
-                         ByteView payload) ABSL_LOCKS_EXCLUDED(mu_);
+                         ByteView payload, RoomWait wait = RoomWait::kForSsd)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   // Packs blocks for a push.  A block that does not match its checksum is not
   // served; its segment leaves the index.
@@ -196,7 +202,8 @@ class StoreCore {
                                          TenantId caller = kDefaultTenant)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  // --- SSD (store_ssd.cc, store_promote.cc, store_spill.cc) ---
+  // --- SSD (store_ssd.cc, store_demote.cc, store_promote.cc,
+  // store_spill.cc) ---
 
   // Waits until a sealed segment is on SSD, kSsdDurableWait at most.  Whether
   // it is.
@@ -244,6 +251,14 @@ class StoreCore {
   void Demote(const Index::EntryRef& entry, SegmentOrigin origin,
               std::shared_ptr<const SegmentView> view)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Remembers one that has no place in line now.
+  void Defer(const SegmentId& id, SegmentOrigin origin)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Puts one of those in line; false when there is none, or no place.
+  bool ResumeDeferred() ABSL_LOCKS_EXCLUDED(mu_);
+  bool HasDeferred() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !work_.deferred.empty() && ssd_->writable();
+  }
   // Waits for a demotion that lets memory go; false when there is none.
   bool AwaitDemotion() ABSL_LOCKS_EXCLUDED(mu_);
   void SsdLoop();
@@ -301,9 +316,13 @@ class StoreCore {
   // Evicts until `bytes` of the arena can be charged to the owner and
   // `allocate` does not return kResourceExhausted, or nothing is left that may
   // go.
-  absl::Status MakeRoomFor(const Tenant& owner, size_t bytes,
+  absl::Status MakeRoomFor(const Tenant& owner, size_t bytes, RoomWait wait,
                            TierCharge* charge,
                            const std::function<absl::Status()>& allocate)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Evicts one, or with the wait that it is allowed moves one to SSD.  False:
+  // nothing may go.
+  absl::StatusOr<bool> MakeRoom(TenantId owner, bool own_only, RoomWait wait)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Evicts for `owner`: of its own only, or of others as well as far as their
   // floors let them go.  False when nothing may go.
@@ -312,7 +331,8 @@ class StoreCore {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The open segment `number` of a session, made when it is not there yet.
   absl::StatusOr<std::shared_ptr<Segment>> OpenSegment(
-      const SessionSnapshot& session, size_t number) ABSL_LOCKS_EXCLUDED(mu_);
+      const SessionSnapshot& session, size_t number, RoomWait wait)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Whose memory segment `number` of the session takes.
   absl::StatusOr<TenantRef> OwnerOf(uint64_t session_id, size_t number)
       ABSL_LOCKS_EXCLUDED(mu_);
@@ -342,8 +362,8 @@ class StoreCore {
   const std::unique_ptr<Tier> tier_;
   std::unique_ptr<SsdTier> ssd_;  // null: there is none
   mutable absl::Mutex mu_;
-  absl::CondVar ssd_work_;      // there is some
-  absl::CondVar ssd_progress_;  // a demotion has ended
+  MonotonicCond ssd_work_;      // there is some
+  MonotonicCond ssd_progress_;  // a demotion has ended
   Index index_ ABSL_GUARDED_BY(mu_);
   Index ssd_index_ ABSL_GUARDED_BY(mu_);
   SsdWork work_ ABSL_GUARDED_BY(mu_);

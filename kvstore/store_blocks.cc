@@ -73,7 +73,7 @@ int DamagedBlocks(const PutPayload& put, int kv_heads) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Segment>> StoreCore::OpenSegment(
-    const SessionSnapshot& session, size_t number) {
+    const SessionSnapshot& session, size_t number, RoomWait wait) {
   auto find = [&](const SegmentTable& table) -> const SegmentRef* {
     if (number >= table.size() || table[number].view == nullptr) return nullptr;
     return &table[number];
@@ -99,7 +99,7 @@ absl::StatusOr<std::shared_ptr<Segment>> StoreCore::OpenSegment(
   std::shared_ptr<Segment> segment;
   TierCharge charge(owner->account, StorageTier::kDram);
   FC_RETURN_IF_ERROR(MakeRoomFor(
-      *owner, Segment::OpenBytes(session.geometry), &charge, [&] {
+      *owner, Segment::OpenBytes(session.geometry), wait, &charge, [&] {
         if (ssd_ != nullptr &&
             arena_->capacity_bytes() - arena_->used_bytes() < wanted) {
           return absl::ResourceExhaustedError("room for code planes is kept");
@@ -130,7 +130,7 @@ absl::StatusOr<TenantRef> StoreCore::OwnerOf(uint64_t session_id,
 
 absl::Status StoreCore::PutBlocks(SessionSnapshot session, uint32_t layer,
                                   uint32_t first_block, uint32_t block_count,
-                                  ByteView payload) {
+                                  ByteView payload, RoomWait wait) {
   session.segments = nullptr;
   FC_ASSIGN_OR_RETURN(PutPayload put,
                       SplitPut(session.geometry, layer, first_block,
@@ -147,7 +147,7 @@ absl::Status StoreCore::PutBlocks(SessionSnapshot session, uint32_t layer,
     size_t number = (first_block + i) / kSegmentBlocks;
     int block = static_cast<int>((first_block + i) % kSegmentBlocks);
     if (number != opened) {
-      FC_ASSIGN_OR_RETURN(segment, OpenSegment(session, number));
+      FC_ASSIGN_OR_RETURN(segment, OpenSegment(session, number, wait));
       opened = number;
     }
     FC_RETURN_IF_ERROR(

@@ -56,6 +56,9 @@ StoreMetrics::StoreMetrics(Metrics* metrics) {
   blocks_put = metrics->AddCounter(
       "forecache_store_blocks_put_total",
       "Blocks (K and V) that workers put.");
+  puts_waited = metrics->AddCounter(
+      "forecache_store_puts_waited_total",
+      "Puts that waited for room which others left for SSD.");
   blocks_pushed = metrics->AddCounter(
       "forecache_store_blocks_pushed_total",
       "Blocks sent to workers.");
@@ -153,6 +156,7 @@ void StoreMetrics::AddTiers(Metrics* metrics) {
   demotions_written = Demotions(metrics, "written");
   demotions_failed = Demotions(metrics, "failed");
   demotions_skipped = Demotions(metrics, "skipped");
+  demotions_deferred = Demotions(metrics, "deferred");
   segments_demoted = metrics->AddCounter(
       "forecache_store_segments_demoted_total",
       "Segments whose copy in memory made room, the one on SSD stays.");

@@ -12,6 +12,7 @@ struct StoreMetrics {
   explicit StoreMetrics(Metrics* metrics);
 
   Counter* blocks_put;
+  Counter* puts_waited;
   Counter* blocks_pushed;
   Counter* bytes_pushed;
   Counter* blocks_refused_put;   // damaged on arrival
@@ -45,6 +46,7 @@ struct StoreMetrics {
   Counter* demotions_written;
   Counter* demotions_failed;
   Counter* demotions_skipped;
+  Counter* demotions_deferred;
   Counter* segments_demoted;
   Counter* segments_promoted;
   Counter* ssd_segments_evicted;

@@ -156,7 +156,7 @@ absl::StatusOr<SealResult> StoreCore::SealSegment(
     return MakeRoomFor(*sealing.owner,
                        Segment::CodeBytes(sealing.segment->geometry(),
                                           sealing.segment->code_kind()),
-                       &sealing.segment->charge(), seal);
+                       RoomWait::kForSsd, &sealing.segment->charge(), seal);
   };
   if (!held) FC_RETURN_IF_ERROR(make_room());
   auto result = FinishSeal(sealing);

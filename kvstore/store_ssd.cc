@@ -1,11 +1,10 @@
-// The part of StoreCore that moves segments to SSD, and finds them there.
+// The part of StoreCore that finds segments on SSD, and works on the tiers.
 #include <pthread.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "common/check.h"
 #include "common/log.h"
 #include "common/status.h"
@@ -14,11 +13,7 @@
 namespace forecache {
 namespace {
 
-constexpr Nanos kGateStep = 200 * kMicrosecond;
-constexpr Nanos kGateStepMost = 10 * kMillisecond;
-
-// Waits end by the machine's clock, whatever the store's: a thread waits.
-absl::Duration Waiting(Nanos nanos) { return absl::Nanoseconds(nanos); }
+constexpr Nanos kLeastSleep = 200 * kMicrosecond;
 
 }  // namespace
 
@@ -95,8 +90,8 @@ void StoreCore::LoadPinned(TenantId tenant, bool scattered,
       loaded = view.status();
       if (view.ok()) ref.view = *std::move(view);
     } while (absl::IsResourceExhausted(loaded) &&
-             (EvictOne(tenant, /*own_only=*/false) || SpillOne() ||
-              AwaitDemotion()));
+             MakeRoom(tenant, /*own_only=*/false, RoomWait::kForSsd)
+                 .value_or(false));
     if (loaded.ok()) {
       promotions.push_back({id, i});
       continue;
@@ -121,66 +116,33 @@ void StoreCore::LoadPinned(TenantId tenant, bool scattered,
     if (work_.promotions.size() >= kSsdPromotionsMax) break;
     work_.promotions.push_back(promotion);
   }
-  ssd_work_.Signal();
-}
-
-void StoreCore::Demote(const Index::EntryRef& entry, SegmentOrigin origin,
-                       std::shared_ptr<const SegmentView> view) {
-  if (ssd_ == nullptr) return;
-  if (!ssd_->writable() || !ssd_->CouldHold(*view) ||
-      work_.demotions.size() >= kSsdDemotionsMax) {
-    metrics_.demotions_skipped->Add();
-    return;
-  }
-  index_.Hold(entry);
-  work_.demotions.push_back({entry, std::move(origin), std::move(view)});
-  ssd_work_.Signal();
-}
-
-bool StoreCore::AwaitDemotion() {
-  if (ssd_ == nullptr) return false;
-  uint64_t written = 0;
-  {
-    absl::MutexLock lock(&mu_);
-    if (!work_.writing && work_.demotions.empty()) return false;
-    written = work_.written;
-    if (options_.ssd.background) {
-      ssd_progress_.WaitWithTimeout(&mu_, Waiting(kSsdRoomWait));
-      return work_.written != written;
-    }
-  }
-  return WriteNext();
+  ssd_work_.SignalAll();
 }
 
 bool StoreCore::AwaitDurable(const SegmentId& id) {
-  const absl::Time end = absl::Now() + Waiting(kSsdDurableWait);
   absl::MutexLock lock(&mu_);
-  for (;;) {
-    if (ssd_ == nullptr || ssd_index_.Contains(id)) return ssd_ != nullptr;
-    const bool waits =
-        work_.writing || std::ranges::any_of(work_.demotions, [&](auto& next) {
-          return next.pin->id == id;
-        });
-    if (!waits || !options_.ssd.background) return false;
-    if (ssd_progress_.WaitWithDeadline(&mu_, end)) {
-      return ssd_index_.Contains(id);
-    }
-  }
+  if (ssd_ == nullptr) return false;
+  // By the machine's clock, whatever the store's: a thread waits.
+  ssd_progress_.AwaitFor(
+      &mu_, kSsdDurableWait, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        const bool waits =
+            work_.writing ||
+            std::ranges::any_of(work_.demotions, [&](auto& next) {
+              return next.pin->id == id;
+            });
+        return ssd_index_.Contains(id) || !waits || !options_.ssd.background;
+      });
+  return ssd_index_.Contains(id);
 }
 
 bool StoreCore::FlushSsd(Nanos timeout) {
-  const absl::Time end = absl::Now() + Waiting(timeout);
-  absl::MutexLock lock(&mu_);
-  while (work_.writing || !work_.demotions.empty()) {
-    if (!options_.ssd.background) {
-      mu_.Unlock();
-      WriteNext();
-      mu_.Lock();
-    } else if (ssd_progress_.WaitWithDeadline(&mu_, end)) {
-      return !work_.writing && work_.demotions.empty();
-    }
+  while (!options_.ssd.background && (WriteNext() || ResumeDeferred())) {
   }
-  return true;
+  absl::MutexLock lock(&mu_);
+  return ssd_progress_.AwaitFor(
+      &mu_, timeout, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return !work_.writing && work_.demotions.empty() && !HasDeferred();
+      });
 }
 
 void StoreCore::SsdLoop() {
@@ -195,15 +157,15 @@ void StoreCore::SsdLoop() {
     if (!work_.promotions.empty()) {
       wait = std::min(wait, promote_pacer_.Wait(now));
     }
-    wait = std::clamp(wait, kGateStep, kSsdIdleWait);
-    ssd_work_.WaitWithTimeout(&mu_, Waiting(wait));
+    wait = std::clamp(wait, kLeastSleep, kSsdIdleWait);
+    ssd_work_.WaitFor(&mu_, wait);
   }
 }
 
 bool StoreCore::RunSsd() {
   return ssd_ != nullptr &&
-         (ReviveSsd() || WriteNext() || PromoteNext() || NoteUses() ||
-          ScrubNext());
+         (ReviveSsd() || WriteNext() || ResumeDeferred() || PromoteNext() ||
+          NoteUses() || ScrubNext());
 }
 
 bool StoreCore::ReviveSsd() {
@@ -226,75 +188,6 @@ bool StoreCore::ReviveSsd() {
   return true;
 }
 
-bool StoreCore::WriteNext() {
-  Demotion demotion;
-  {
-    absl::MutexLock lock(&mu_);
-    if (work_.demotions.empty()) return false;
-    demotion = std::move(work_.demotions.front());
-    work_.demotions.pop_front();
-    work_.writing = true;
-  }
-  const absl::Status status = WriteDemotion(demotion);
-  if (status.ok()) revive_wait_ = kSsdReviveWaitFirst;
-  EndDemotion(std::move(demotion), status);
-  return true;
-}
-
-absl::Status StoreCore::WriteDemotion(const Demotion& demotion) {
-  Index::EntryRef parent;  // must not make room for its child
-  {
-    absl::MutexLock lock(&mu_);
-    parent = ssd_index_.Find(demotion.origin.parent);
-    if (parent != nullptr) ssd_index_.Hold(parent);
-  }
-  const size_t bytes = ssd_->BytesOf(*demotion.view);
-  absl::Status status = MakeRoomOnSsd(demotion, bytes);
-  if (status.ok()) {
-    status = ssd_->Write(demotion.pin->id, demotion.origin, *demotion.view,
-                         [this](size_t bytes) { return MayWrite(bytes); });
-  }
-  absl::MutexLock lock(&mu_);
-  if (parent != nullptr) ssd_index_.Unpin(parent);
-  if (status.ok()) {
-    InsertOnSsd(demotion.pin->id, demotion.origin.parent, demotion.pin->owner,
-                bytes);
-  }
-  return status;
-}
-
-void StoreCore::EndDemotion(Demotion demotion, const absl::Status& status) {
-  const SegmentId id = demotion.pin->id;
-  demotion.view = nullptr;
-  if (status.ok()) {
-    metrics_.demotions_written->Add();
-  } else {
-    metrics_.demotions_failed->Add();
-    LogWarning("ssd: a segment was not written",
-               {{"segment", id.ToHex()}, {"why", status.ToString()}});
-  }
-  absl::MutexLock lock(&mu_);
-  index_.Unpin(demotion.pin);
-  if (absl::IsDataLoss(status) && demotion.pin->held) {
-    index_.Erase(id);
-    FC_CHECK_OK(tier_->Drop(id));
-    metrics_.segments_dropped->Add();
-  }
-  work_.writing = false;
-  ++work_.written;
-  if (!ssd_->writable()) {
-    if (!absl::IsFailedPrecondition(status)) {  // that is known already
-      LogError("ssd: the disk fails, nothing is written until it is well",
-               {{"why", status.ToString()},
-                {"next_try_s", revive_wait_ / kSecond}});
-    }
-    for (const Demotion& waits : work_.demotions) index_.Unpin(waits.pin);
-    metrics_.demotions_failed->Add(work_.demotions.size());
-    work_.demotions.clear();
-  }
-  ssd_progress_.SignalAll();
-}
-
 void StoreCore::InsertOnSsd(const SegmentId& id, const SegmentId& parent,
                             TenantId owner, size_t bytes) {
   tenants_.AccountOf(owner)->Charge(StorageTier::kSsd, bytes);
@@ -304,22 +197,6 @@ void StoreCore::InsertOnSsd(const SegmentId& id, const SegmentId& parent,
 void StoreCore::EraseOnSsd(const Index::EntryRef& entry) {
   tenants_.AccountOf(entry->owner)->Credit(StorageTier::kSsd, entry->bytes);
   ssd_index_.Erase(entry->id);
-}
-
-absl::Status StoreCore::MakeRoomOnSsd(const Demotion& demotion, size_t bytes) {
-  const TenantId owner = demotion.pin->owner;
-  const auto account = tenants_.AccountOf(owner);
-  const size_t ceiling = account->quota(StorageTier::kSsd).ceiling_bytes;
-  while (ssd_->writable()) {
-    const size_t held = account->held(StorageTier::kSsd);
-    const bool at_ceiling = held > ceiling || bytes > ceiling - held;
-    if (!at_ceiling && ssd_->HasRoomFor(*demotion.view)) break;
-    if (EvictFromSsd(owner, at_ceiling)) continue;
-    return absl::ResourceExhaustedError(
-        at_ceiling ? "ssd: the tenant is at its ceiling"
-                   : "ssd: all of it is in use, or others' floors");
-  }
-  return absl::OkStatus();
 }
 
 bool StoreCore::EvictFromSsd(TenantId owner, bool own_only) {
@@ -355,23 +232,6 @@ bool StoreCore::DropFromSsd(const Index::EntryRef& entry) {
                {{"segment", entry->id.ToHex()}, {"why", dropped.ToString()}});
   }
   return true;
-}
-
-bool StoreCore::MayWrite(size_t bytes) {
-  Nanos patience = kSsdLoadsFirst;
-  for (;;) {
-    if (stopping_) return false;
-    const Nanos pace = write_pacer_.Wait(clock_->Now());
-    if (pace > 0) {
-      clock_->SleepFor(std::min(pace, kGateStepMost));
-    } else if (ssd_->loads() > 0 && patience > 0) {
-      clock_->SleepFor(kGateStep);
-      patience -= kGateStep;
-    } else {
-      write_pacer_.Passed(bytes, clock_->Now());
-      return true;
-    }
-  }
 }
 
 bool StoreCore::NoteUses() {

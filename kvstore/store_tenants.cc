@@ -132,16 +132,26 @@ bool StoreCore::EvictOne(TenantId owner, bool own_only) {
   return true;
 }
 
+absl::StatusOr<bool> StoreCore::MakeRoom(TenantId owner, bool own_only,
+                                         RoomWait wait) {
+  if (EvictOne(owner, own_only)) return true;
+  if (ssd_ == nullptr) return false;
+  if (wait == RoomWait::kNone) {
+    return absl::UnavailableError("dram: room has to be waited for");
+  }
+  return SpillOne(own_only ? std::optional(owner) : std::nullopt) ||
+         AwaitDemotion();
+}
+
 absl::Status StoreCore::MakeRoomFor(
-    const Tenant& owner, size_t bytes, TierCharge* charge,
+    const Tenant& owner, size_t bytes, RoomWait wait, TierCharge* charge,
     const std::function<absl::Status()>& allocate) {
   const size_t pages = (bytes + DramArena::kPageBytes - 1) /
                        DramArena::kPageBytes * DramArena::kPageBytes;
   while (!charge->TryGrow(pages)) {
-    if (EvictOne(owner.id, /*own_only=*/true) || SpillOne(owner.id) ||
-        AwaitDemotion()) {
-      continue;
-    }
+    FC_ASSIGN_OR_RETURN(const bool made,
+                        MakeRoom(owner.id, /*own_only=*/true, wait));
+    if (made) continue;
     return absl::ResourceExhaustedError(absl::StrCat(
         "dram: tenant ", owner.name, " has ",
         owner.account->held(StorageTier::kDram), " bytes, its ceiling is ",
@@ -151,12 +161,13 @@ absl::Status StoreCore::MakeRoomFor(
   for (;;) {
     absl::Status status = allocate();
     if (status.ok()) return status;
-    if (absl::IsResourceExhausted(status) &&
-        (EvictOne(owner.id, /*own_only=*/false) || SpillOne() ||
-         AwaitDemotion())) {
-      continue;
+    absl::StatusOr<bool> made = false;
+    if (absl::IsResourceExhausted(status)) {
+      made = MakeRoom(owner.id, /*own_only=*/false, wait);
+      if (made.value_or(false)) continue;
     }
     charge->Shrink(pages);
+    if (!made.ok()) return made.status();
     if (!absl::IsResourceExhausted(status)) return status;
     return absl::ResourceExhaustedError(absl::StrCat(
         "dram: ", arena_->used_bytes(), " of ", arena_->capacity_bytes(),

@@ -287,13 +287,29 @@ TEST_F(StoreSsdTest, AFullDiskIsTriedAgainAndComesBack) {
   EXPECT_TRUE(store_->Occupancy().ssd_writable);
   Fill(after);
   RunAll();
-  EXPECT_EQ(store_->Occupancy().ssd_segments, 2);
+  // With it what was sealed while the disk was full.
+  EXPECT_EQ(store_->Occupancy().ssd_segments, 3);
   store_ = nullptr;
   files_->Crash(/*seed=*/0);
   Start();
   EXPECT_EQ(ReadBack(before), kSegmentTokens);
-  EXPECT_EQ(Cached(meanwhile), 0);
+  EXPECT_EQ(ReadBack(meanwhile), kSegmentTokens);
   EXPECT_EQ(ReadBack(after), kSegmentTokens);
+}
+
+TEST_F(StoreSsdTest, MoreThanMayWaitIsWrittenLater) {
+  StoreOptions options = Options();
+  options.dram_bytes = (kSsdDemotionsMax + 20) * SealedBytes();
+  options.ssd.tier.capacity_bytes = size_t{256} << 20;
+  files_ = std::make_shared<MemoryFiles>();
+  Start(options);
+  constexpr int kMore = 3;
+  for (int i = 0; i < int{kSsdDemotionsMax} + kMore; ++i) {
+    Fill(TestContext(1000 + i, 1));
+  }
+  EXPECT_EQ(store_->metrics().demotions_deferred->Value(), kMore);
+  EXPECT_TRUE(store_->FlushSsd(kSecond));
+  EXPECT_EQ(store_->Occupancy().ssd_segments, kSsdDemotionsMax + kMore);
 }
 
 TEST_F(StoreSsdTest, SealTellsWhatIsDurable) {
