@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "common/limits.h"
 #include "common/rng.h"
 #include "tests/kvstore/context.h"
 #include "tests/kvstore/daemon.h"
@@ -25,6 +26,7 @@ constexpr int kSegments = 2;          // of a context
 constexpr int kLongestLifeMs = 400;   // of a store, from its first load on
 constexpr int kRecentContexts = 30;   // looked at after each start
 constexpr int kOlderContexts = 10;    // and so many of the others
+constexpr int kContextsARound = 12;   // on average at most: the SSD has room
 
 int64_t FromEnvironment(const char* name, int64_t fallback) {
   const char* value = std::getenv(name);
@@ -73,6 +75,7 @@ class CrashLoopTest : public ::testing::Test {
  protected:
   CrashLoopTest()
       : folder_(std::string(std::getenv("TEST_TMPDIR")) + "/crash_loop"),
+        rounds_(FromEnvironment("FORECACHE_CRASH_ROUNDS", 20)),
         rng_(FromEnvironment("FORECACHE_CRASH_SEED", 1)) {
     std::filesystem::remove_all(folder_);
   }
@@ -80,11 +83,18 @@ class CrashLoopTest : public ::testing::Test {
 
   std::unique_ptr<Daemon> Start(std::string* address) {
     auto daemon = std::make_unique<Daemon>(std::vector<std::string>{
-        "--dram-mib=4", "--ssd-dir=" + folder_, "--ssd-mib=2048",
+        "--dram-mib=4", "--ssd-dir=" + folder_,
+        "--ssd-mib=" + std::to_string(SsdMib()),
         "--transports=tcp", "--transport-probe=off"});
     *address = FieldOf(daemon->Ready(), "grpc");
     return daemon;
   }
+
+  // A segment takes an extent of 1 MiB, and no durable one may be evicted.
+  int64_t SsdMib() const {
+    return 64 + ContextsMax() * kSegments * (kSsdExtentBytes >> 20);
+  }
+  int64_t ContextsMax() const { return kContextsARound * rounds_; }
 
   // A context and how many of its segments were called durable.
   struct Known {
@@ -129,17 +139,20 @@ class CrashLoopTest : public ::testing::Test {
     for (size_t i = 0; i < size - recent; ++i) known_[i].context = nullptr;
   }
 
-  // Puts a new context, reads an old one, until the store is dead.
+  // Puts contexts and reads them, until the store is dead.
   void Load(MortalStoreClient* client, const std::atomic<bool>& dead) {
     while (!dead) {
-      known_.push_back({});
-      const size_t i = known_.size() - 1;
+      // When there are enough, what an old one lacks.
+      const bool is_new = std::ssize(known_) < ContextsMax();
+      const size_t i = is_new ? known_.size() : rng_.Below(known_.size());
+      if (is_new) known_.push_back({});
       const TestContext& context = ContextOf(i);
       const std::vector<int32_t> tokens = TokensOf(context);
       const auto opened =
           client->control.OpenSession(kModel, tokens, "load");
       if (!opened.ok()) return;
-      for (int segment = 0; segment < kSegments; ++segment) {
+      for (int segment = opened->cached_tokens / kSegmentTokens;
+           segment < kSegments; ++segment) {
         for (int layer = 0; layer < kTestGeometry.layers; ++layer) {
           if (!PutSegment(client, opened->handle, context, layer, segment)
                    .ok()) {
@@ -176,6 +189,7 @@ class CrashLoopTest : public ::testing::Test {
   }
 
   const std::string folder_;
+  const int64_t rounds_;
   Rng rng_;
   std::vector<Known> known_;
   std::vector<std::unique_ptr<CheckingSink>> sinks_;  // outlive the clients
@@ -184,8 +198,7 @@ class CrashLoopTest : public ::testing::Test {
 };
 
 TEST_F(CrashLoopTest, NothingWrongAndNothingDurableLost) {
-  const int64_t rounds = FromEnvironment("FORECACHE_CRASH_ROUNDS", 20);
-  for (int64_t round = 0; round < rounds && !HasFailure(); ++round) {
+  for (int64_t round = 0; round < rounds_ && !HasFailure(); ++round) {
     SCOPED_TRACE(testing::Message() << "round " << round);
     std::string address;
     auto daemon = Start(&address);
@@ -222,10 +235,10 @@ TEST_F(CrashLoopTest, NothingWrongAndNothingDurableLost) {
     }
   }
   EXPECT_EQ(wrong_, 0);
-  EXPECT_GT(durable, rounds / 4) << "too few to show anything";
+  EXPECT_GT(durable, rounds_ / 4) << "too few to show anything";
   std::printf("%ld kills, %zu contexts, %d durable segments, %ld blocks "
               "verified\n",
-              static_cast<long>(rounds), known_.size(), durable,
+              static_cast<long>(rounds_), known_.size(), durable,
               static_cast<long>(verified_));
 }
 

@@ -1,8 +1,7 @@
 // An SSD that hangs holds up nobody who does not need it.
 #include <gtest/gtest.h>
+#include <poll.h>
 
-#include <atomic>
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "common/limits.h"
+#include "common/monotonic_cond.h"
 #include "kvstore/data_plane.h"
 #include "tests/kvstore/correction_fixture.h"
 #include "tests/kvstore/hello.h"
@@ -19,27 +19,35 @@
 namespace forecache {
 namespace {
 
-constexpr int kHoldMostMs = 20'000;
+// Not for ever: a test that fails has to end.
+constexpr Nanos kHoldMost = 20 * kSecond;
 
 // Whether operations of a HeldDisk hang.
 //
 // Threads: safe to call from any thread.
 class Hold {
  public:
-  void Set(bool held) { held_ = held; }
-  int waiting() const { return waiting_; }
+  void Set(bool held) {
+    absl::MutexLock lock(&mu_);
+    held_ = held;
+    changed_.SignalAll();
+  }
+  int waiting() const {
+    absl::MutexLock lock(&mu_);
+    return waiting_;
+  }
   void Pass() {
+    absl::MutexLock lock(&mu_);
     ++waiting_;
-    // Not for ever: a test that fails has to end.
-    for (int i = 0; held_ && i < kHoldMostMs; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    changed_.AwaitFor(&mu_, kHoldMost, [this] { return !held_; });
     --waiting_;
   }
 
  private:
-  std::atomic<bool> held_{false};
-  std::atomic<int> waiting_{0};
+  mutable absl::Mutex mu_;
+  MonotonicCond changed_;
+  bool held_ = false;
+  int waiting_ = 0;
 };
 
 class HeldQueue : public DiskQueue {
@@ -253,7 +261,7 @@ TEST_F(SlowSsdTest, AStoreMayEndWhileBlocksAreRead) {
   StartFetch(far_.get(), on_ssd, on_ssd_, &cut);
   ASSERT_TRUE(MoveUntil({far_.get()}, [&] { return hold_.waiting() > 0; }));
   std::thread release([this] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    poll(nullptr, 0, 50);  // the plane is ending by then
     hold_.Set(false);
   });
   plane_ = nullptr;  // waits for what runs
