@@ -1,9 +1,10 @@
 // The tail: how what is not resident still weighs in.
 //
-// The prompt is cut into cells of 64 tokens; a cell keeps the mean key and the
-// mean value of its tokens.  Where n tokens of a cell are not attended, the
-// cell stands for them: one more key whose logit gets log(n) added, one more
-// value.  Natural logarithms, f32 accumulation.
+// The context is cut into cells of 64 tokens; a cell keeps the mean key and the
+// mean value of its tokens, each in 8 bits a channel with one scale.  Where n
+// tokens of a cell are not attended, the cell stands for them: one more key
+// whose logit gets log(n) added, one more value.  Natural logarithms, f32
+// accumulation.
 #ifndef FORECACHE_KERNELS_TAIL_ATTENTION_H_
 #define FORECACHE_KERNELS_TAIL_ATTENTION_H_
 
@@ -19,10 +20,12 @@ struct TailAttention {
   int group = 0;
   int head_dim = 0;  // a multiple of 16
   int cells = 0;     // of each KV head
-  const uint16_t* keys = nullptr;    // bf16 [kv_heads][cells][head_dim]
-  const uint16_t* values = nullptr;  // the same
-  // How many tokens of each cell are not attended, 0..64:
-  // [kv_heads][cells].
+  const int8_t* keys = nullptr;    // [cells][kv_heads][head_dim]
+  const int8_t* values = nullptr;  // the same
+  // A channel is its code times this: [cells][kv_heads].
+  const float* key_scales = nullptr;
+  const float* value_scales = nullptr;
+  // How many tokens of each cell are not attended, 0..64: [cells][kv_heads].
   const uint8_t* left_out = nullptr;
   const float* q = nullptr;  // [kv_heads][group][head_dim], unscaled
   float scale = 0;

@@ -171,8 +171,10 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
   }
   if (!attended.heads.empty()) attended.lse_with_tail = lse_;
   if (position % kBlockTokens == kBlockTokens - 1) {
+    std::vector<int32_t> slots = cache_.CloseOpenBlock(layer);
+    if (tail_ != nullptr) tail_->AddBlock(layer, *parts_.arena, slots);
     write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
-                      cache_.CloseOpenBlock(layer));
+                      std::move(slots));
   }
   prefetcher_->Advance(layer, position, qkv.q, std::move(local),
                        std::move(attended),

@@ -1,5 +1,5 @@
-// A session's tail: mean keys and values of its prompt (kernels/
-// tail_attention.h), taken as the prompt streams by.
+// A session's tail: mean keys and values of what it has computed (kernels/
+// tail_attention.h).
 #ifndef FORECACHE_WORKER_TAIL_CELLS_H_
 #define FORECACHE_WORKER_TAIL_CELLS_H_
 
@@ -14,6 +14,9 @@
 
 namespace forecache {
 
+// Cells of the prompt are taken as it streams by, and they go on with the
+// blocks that are decoded: the newest cell may be part full.
+//
 // Threads: one thread at a time, the decode thread.
 class TailCells {
  public:
@@ -21,9 +24,13 @@ class TailCells {
 
   // Takes the cells of a layer from slots that hold its first `tokens` tokens
   // in order: tables as of PrefillStream::Tables.  Tokens that do not fill a
-  // cell are left to the resident blocks.
+  // block are left to AddBlock.
   void Take(int layer, int tokens, const DeviceArena& from,
             const std::vector<PageTable>& tables);
+
+  // The next block of a layer is full: `slots` hold it, one a head.
+  void AddBlock(int layer, const DeviceArena& from,
+                std::span<const int32_t> slots);
 
   // Adds to `out` and `lse`, which attention over `resident` gave for `q`,
   // what the tokens outside weigh.
@@ -32,11 +39,25 @@ class TailCells {
 
   size_t bytes() const;
 
+  // What bytes() will be, about, of a context of `blocks` blocks.
+  static size_t BytesOf(const KvGeometry& geometry, int blocks);
+
  private:
+  // [cells][kv_heads] each, the codes with head_dim channels.
+  struct Plane {
+    std::vector<int8_t> codes;
+    std::vector<float> scales;
+    std::vector<float> sums;  // [kv_heads][head_dim] of the newest cell
+  };
+  struct Layer {
+    int blocks = 0;  // taken
+    Plane keys, values;
+  };
+
+  void AddPart(const std::byte* part, int block, int head, Plane* plane);
+
   const KvGeometry geometry_;
-  int cells_ = 0;
-  std::vector<std::vector<uint16_t>> keys_;    // [layers], bf16
-  std::vector<std::vector<uint16_t>> values_;
+  std::vector<Layer> layers_;
   std::vector<uint8_t> left_out_;  // scratch
 };
 

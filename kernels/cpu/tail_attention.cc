@@ -1,7 +1,6 @@
 #include "kernels/tail_attention.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -23,38 +22,34 @@ namespace {
 
 constexpr int kLanes = 16;
 
-inline float FromBF16(uint16_t bits) {
-  return std::bit_cast<float>(uint32_t{bits} << 16);
-}
-
-FC_CLONES float Dot(const float* q, const uint16_t* key, int head_dim) {
+FC_CLONES float Dot(const float* q, const int8_t* key, int head_dim) {
   float sums[kLanes] = {0};
   for (int c = 0; c < head_dim; c += kLanes) {
-    for (int i = 0; i < kLanes; ++i) sums[i] += q[c + i] * FromBF16(key[c + i]);
+    for (int i = 0; i < kLanes; ++i) sums[i] += q[c + i] * key[c + i];
   }
   float sum = 0;
   for (float partial : sums) sum += partial;
   return sum;
 }
 
-FC_CLONES void AddScaled(float weight, const uint16_t* value, int head_dim,
+FC_CLONES void AddScaled(float weight, const int8_t* value, int head_dim,
                          float* out) {
-  for (int c = 0; c < head_dim; ++c) out[c] += weight * FromBF16(value[c]);
+  for (int c = 0; c < head_dim; ++c) out[c] += weight * value[c];
 }
 
 // The tail of one query head, into `out` [head_dim]; returns its log-sum-exp,
 // -infinity when nothing is left out.
-float TailOfHead(const TailAttention& args, const uint16_t* keys,
-                 const uint16_t* values, const uint8_t* left_out,
-                 const float* q, float* logits, float* out) {
+float TailOfHead(const TailAttention& args, int head, const float* q,
+                 float* logits, float* out) {
   float high = -std::numeric_limits<float>::infinity();
   for (int cell = 0; cell < args.cells; ++cell) {
+    const size_t at = size_t(cell) * args.kv_heads + head;
     logits[cell] = -std::numeric_limits<float>::infinity();
-    if (left_out[cell] == 0) continue;
+    if (args.left_out[at] == 0) continue;
     logits[cell] =
-        args.scale * Dot(q, keys + size_t(cell) * args.head_dim,
-                         args.head_dim) +
-        std::log(static_cast<float>(left_out[cell]));
+        args.scale * args.key_scales[at] *
+            Dot(q, args.keys + at * args.head_dim, args.head_dim) +
+        std::log(static_cast<float>(args.left_out[at]));
     high = std::max(high, logits[cell]);
   }
   std::fill_n(out, args.head_dim, 0.0f);
@@ -63,9 +58,10 @@ float TailOfHead(const TailAttention& args, const uint16_t* keys,
   for (int cell = 0; cell < args.cells; ++cell) {
     const float weight = std::exp(logits[cell] - high);
     if (weight == 0) continue;
+    const size_t at = size_t(cell) * args.kv_heads + head;
     sum += weight;
-    AddScaled(weight, values + size_t(cell) * args.head_dim, args.head_dim,
-              out);
+    AddScaled(weight * args.value_scales[at],
+              args.values + at * args.head_dim, args.head_dim, out);
   }
   for (int c = 0; c < args.head_dim; ++c) out[c] /= sum;
   return high + std::log(sum);
@@ -77,13 +73,11 @@ void AddTail(const TailAttention& args) {
   FC_CHECK(args.head_dim % kLanes == 0 && args.head_dim > 0) << args.head_dim;
   std::vector<float> logits(args.cells), out(args.head_dim);
   for (int head = 0; head < args.kv_heads; ++head) {
-    const size_t plane = size_t(head) * args.cells;
     for (int j = 0; j < args.group; ++j) {
       const size_t row = size_t(head) * args.group + j;
-      const float lse = TailOfHead(
-          args, args.keys + plane * args.head_dim,
-          args.values + plane * args.head_dim, args.left_out + plane,
-          args.q + row * args.head_dim, logits.data(), out.data());
+      const float lse =
+          TailOfHead(args, head, args.q + row * args.head_dim, logits.data(),
+                     out.data());
       MergeAttention(1, args.head_dim, args.out + row * args.head_dim,
                      args.lse + row, out.data(), &lse);
     }
