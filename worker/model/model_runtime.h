@@ -52,7 +52,7 @@ struct LayerQkv {
 
 // How far ahead a query is estimated: far enough for a round trip to the store,
 // near enough to be right (docs/QUALITY.md).
-inline constexpr int kQueryAheadLayers = 2;
+inline constexpr int kQueryAheadLayers = 1;
 
 enum class LogitRows { kNone, kLast, kAll };
 
