@@ -110,7 +110,7 @@ absl::Status RunPuts(std::span<const std::unique_ptr<StoreClient>> clients,
   std::vector<std::vector<std::vector<std::byte>>> payloads(clients.size());
   for (size_t i = 0; i < clients.size(); ++i) {
     payloads[i].assign(size_t{1} * batch * batches,
-                       clients[i]->PackPut(blocks));
+                       clients[i]->PackPut(0, blocks));
   }
   return RunAll(
       clients, batch, batches,

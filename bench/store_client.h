@@ -30,7 +30,7 @@ class StoreClient : private BlockSink {
  public:
   static absl::StatusOr<std::unique_ptr<StoreClient>> Connect(
       const std::string& address, const UcxOptions& options,
-      const KvGeometry& geometry);
+      const KvGeometry& geometry, const StoreCredentials& credentials = {});
   StoreClient(const StoreClient&) = delete;
   StoreClient& operator=(const StoreClient&) = delete;
 
@@ -39,8 +39,9 @@ class StoreClient : private BlockSink {
   absl::StatusOr<int> Open(std::vector<int32_t> tokens);
   absl::Status Close();
 
-  // The payload of a put of `blocks` blocks of one layer.
-  std::vector<std::byte> PackPut(int blocks) const;
+  // The payload of put number `number`: see StartPut.  Different numbers have
+  // different bytes.
+  std::vector<std::byte> PackPut(int number, int blocks) const;
   // Put number `number` of those that put the whole context, `blocks` blocks of
   // one layer each.
   absl::Status StartPut(int number, int blocks, std::vector<std::byte> payload,
@@ -48,6 +49,12 @@ class StoreClient : private BlockSink {
   int PutsOfContext(int blocks) const;
   // Fetches random blocks of one random layer.
   absl::Status StartGet(int blocks, std::function<void()> done);
+  // From now on, fails when a block has not the bytes that PackPut gives it.
+  void CheckBytes() { checks_bytes_ = true; }
+  // Scores all of the context, in one random layer.
+  absl::Status StartProbe(std::function<void()> done);
+  // How many of the tokens' segments are held.
+  absl::StatusOr<int> Lookup(const std::vector<int32_t>& tokens);
 
   // Seals the context's segments from `first` on, one after the other;
   // `durably`: each until it is on SSD, and fails when it is not.  Returns what
@@ -58,6 +65,8 @@ class StoreClient : private BlockSink {
 
   // Moves messages.  Returns what has failed, be it a request or a block.
   absl::Status Progress();
+  // The same, and sleeps when there is nothing to move.
+  absl::Status ProgressOrWait(Nanos timeout);
   absl::Status RunUntil(const std::function<bool()>& done);
 
   absl::StatusOr<StoreStats> Stats() { return control_.Stats(); }
@@ -65,7 +74,11 @@ class StoreClient : private BlockSink {
   int segments() const;
 
  private:
-  StoreClient(const std::string& address, const KvGeometry& geometry);
+  StoreClient(const std::string& address, const KvGeometry& geometry,
+              const StoreCredentials& credentials);
+  ModelFingerprint Model() const;
+  // Where a part of a block has its bytes from.
+  const std::byte* PartOf(int layer, int block, bool value) const;
   DataClient::Done OnDone(std::function<void()> done);
   void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
                ByteView v) override;
@@ -75,8 +88,10 @@ class StoreClient : private BlockSink {
   const KvGeometry geometry_;
   ControlClient control_;
   Rng rng_{7};
-  std::vector<std::byte> values_;  // that blocks are made of
+  bool checks_bytes_ = false;
+  std::vector<std::byte> values_;  // that blocks are cut out of
   std::vector<std::byte> slots_;
+  std::vector<float> query_;
   std::vector<wire::FetchEntry> entries_;
   uint32_t next_slot_ = 0;
   std::vector<int32_t> tokens_;

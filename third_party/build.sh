@@ -62,7 +62,7 @@ fc_bench_one() {  # NAME OPTIONS...
   if [[ $name == decode ]]; then
     fc_build //kvstore:store //worker:worker
     extra=(--bin-dir "$FC_ROOT/bazel-bin" --story "$FC_ROOT/demo")
-  elif [[ $name == wire || $name == store || $name == restart ]]; then
+  elif [[ $name =~ ^(wire|store|restart|tenants)$ ]]; then
     fc_build //kvstore:store
     extra=(--bin-dir "$FC_ROOT/bazel-bin")
   fi
