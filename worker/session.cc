@@ -89,7 +89,8 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(
                fits ? &profile : nullptr, &spread.prefetch.budget);
   FC_ASSIGN_OR_RETURN(const OpenedSession opened,
                       parts.control->OpenSession(parts.fingerprint, prompt,
-                                                 options.request_id));
+                                                 options.request_id,
+                                                 options.shared));
   return std::unique_ptr<Session>(new Session(
       parts, spread, std::move(prompt), opened, std::move(predictor)));
 }

@@ -42,6 +42,7 @@ struct WorkerParts {
 
 struct SessionOptions {
   std::string request_id;
+  SharedPrefix shared;
   PrefetchOptions prefetch;
   std::string predictor = "last";
   float ema_alpha = 0.3f;

@@ -17,6 +17,26 @@ constexpr double kTrafficDefault = 0.25;
 constexpr size_t kRequestIdBytesMax = 128;
 constexpr uint32_t kLateDeadlineMsMax = 60'000;
 
+absl::StatusOr<SharedPrefix> ReadShared(const v1::GenerateRequest& request,
+                                        int prompt_tokens) {
+  if (request.domain().size() > kTenantNameBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("domain: ", request.domain().size(), " bytes, at most ",
+                     kTenantNameBytesMax));
+  }
+  if (request.domain().empty() != (request.domain_tokens() == 0)) {
+    return absl::InvalidArgumentError(
+        "domain and domain_tokens: give both or none");
+  }
+  if (request.domain_tokens() > static_cast<uint32_t>(prompt_tokens)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("domain_tokens: ", request.domain_tokens(),
+                     ", and the prompt has ", prompt_tokens));
+  }
+  return SharedPrefix{request.domain(),
+                      static_cast<int>(request.domain_tokens())};
+}
+
 absl::Status CheckFields(const v1::GenerateRequest& request) {
   if (request.request_id().size() > kRequestIdBytesMax) {
     return absl::InvalidArgumentError(
@@ -161,6 +181,7 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
   FC_RETURN_IF_ERROR(CheckFields(request));
   SessionOptions options;
   options.request_id = request.request_id();
+  FC_ASSIGN_OR_RETURN(options.shared, ReadShared(request, prompt_tokens));
   if (!request.predictor().empty()) options.predictor = request.predictor();
   if (request.ema_alpha() != 0) options.ema_alpha = request.ema_alpha();
   PrefetchOptions& prefetch = options.prefetch;

@@ -34,12 +34,15 @@ void Fill(const ModelFingerprint& model, v1::ModelIdentity* out) {
 
 v1::OpenSessionRequest OpenRequest(const ModelFingerprint& model,
                                    std::span<const int32_t> prompt_tokens,
-                                   const std::string& request_id) {
+                                   const std::string& request_id,
+                                   const SharedPrefix& shared) {
   v1::OpenSessionRequest request;
   Fill(model, request.mutable_model());
   request.mutable_prompt_tokens()->Assign(prompt_tokens.begin(),
                                           prompt_tokens.end());
   request.set_request_id(request_id);
+  request.set_domain(shared.domain);
+  request.set_domain_tokens(static_cast<uint32_t>(shared.tokens));
   return request;
 }
 
@@ -144,16 +147,17 @@ absl::StatusOr<StoreAddress> ControlClient::Attach(
 
 absl::StatusOr<OpenedSession> ControlClient::OpenSession(
     const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-    const std::string& request_id) {
-  return impl_->Open(OpenRequest(model, prompt_tokens, request_id),
+    const std::string& request_id, const SharedPrefix& shared) {
+  return impl_->Open(OpenRequest(model, prompt_tokens, request_id, shared),
                      model.geometry);
 }
 
 absl::StatusOr<OpenedSession> ControlClient::OpenScattered(
     const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-    const std::string& request_id, const SessionHandle& before) {
+    const std::string& request_id, const SessionHandle& before,
+    const SharedPrefix& shared) {
   v1::OpenSessionRequest request =
-      OpenRequest(model, prompt_tokens, request_id);
+      OpenRequest(model, prompt_tokens, request_id, shared);
   request.set_scattered(true);
   if (before.id != 0) {
     request.set_resume_session_id(before.id);

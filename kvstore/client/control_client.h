@@ -23,6 +23,15 @@ struct ModelFingerprint {
   float rope_base = 0;
 };
 
+// The first tokens of a prompt that lie in a sharing domain: see
+// OpenSessionRequest in proto/store.proto.  Without a name: none.
+//
+// Threads: a value.
+struct SharedPrefix {
+  std::string domain;
+  int tokens = 0;
+};
+
 struct OpenedSession {
   SessionHandle handle;
   int cached_tokens = 0;  // a multiple of 256, less than the prompt
@@ -60,13 +69,14 @@ class ControlClient {
   absl::StatusOr<StoreAddress> Attach(const std::string& worker_name);
   absl::StatusOr<OpenedSession> OpenSession(
       const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-      const std::string& request_id);
+      const std::string& request_id, const SharedPrefix& shared = {});
   // The same at one of several stores that share the context: what is not here
   // is no gap.  Gives `before` back when the store still has that session; a
   // handle without an id asks for none.
   absl::StatusOr<OpenedSession> OpenScattered(
       const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-      const std::string& request_id, const SessionHandle& before);
+      const std::string& request_id, const SessionHandle& before,
+      const SharedPrefix& shared = {});
   absl::Status CloseSession(const SessionHandle& session);
   absl::StatusOr<int> LookupPrefix(const ModelFingerprint& model,
                                    std::span<const int32_t> prompt_tokens);

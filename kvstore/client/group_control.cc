@@ -77,8 +77,10 @@ absl::Status GroupControl::Start(const std::string& worker_name,
 
 absl::StatusOr<OpenedSession> GroupControl::OpenSession(
     const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-    const std::string& request_id) {
-  if (members() == 1) return OpenAlone(model, prompt_tokens, request_id);
+    const std::string& request_id, const SharedPrefix& shared) {
+  if (members() == 1) {
+    return OpenAlone(model, prompt_tokens, request_id, shared);
+  }
   // All at once: the slowest decides, not the sum.
   std::vector<std::optional<OpenedSession>> opened(members());
   std::vector<absl::Status> status(members());
@@ -90,21 +92,33 @@ absl::StatusOr<OpenedSession> GroupControl::OpenSession(
       continue;
     }
     calls.emplace_back([&, m] {
-      auto answer = clients_[m]->OpenScattered(model, prompt_tokens,
-                                               request_id, SessionHandle());
+      auto answer = clients_[m]->OpenScattered(
+          model, prompt_tokens, request_id, SessionHandle(), shared);
       status[m] = answer.status();
       if (answer.ok()) opened[m] = *std::move(answer);
     });
   }
   for (std::thread& call : calls) call.join();
   bool any = false;
+  absl::Status refused;
   for (int m = 0; m < members(); ++m) {
     any = any || opened[m].has_value();
-    if (absl::IsInvalidArgument(status[m])) return status[m];
+    if (absl::IsInvalidArgument(status[m]) ||
+        absl::IsPermissionDenied(status[m])) {
+      refused.Update(status[m]);
+    }
     if (absl::IsUnavailable(status[m])) Lost(m);
   }
+  if (!refused.ok()) {
+    // One store may have read its tenants' file before the others.
+    for (int m = 0; m < members(); ++m) {
+      if (!opened[m]) continue;
+      clients_[m]->CloseSession(opened[m]->handle).IgnoreError();
+    }
+    return refused;
+  }
   if (!any) return status[0];
-  return sessions_->Open(model, prompt_tokens, request_id, opened);
+  return sessions_->Open(model, prompt_tokens, request_id, opened, shared);
 }
 
 absl::Status GroupControl::CloseSession(const SessionHandle& session) {
@@ -230,7 +244,7 @@ void GroupControl::ResumeSessions(int member) {
     if (!arguments) continue;
     const auto opened = clients_[member]->OpenScattered(
         arguments->model, arguments->tokens, arguments->request_id,
-        arguments->before);
+        arguments->before, arguments->shared);
     if (!opened.ok()) {
       LogWarning("session not resumed", {{"session", id},
                                          {"store", member},

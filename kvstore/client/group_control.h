@@ -68,7 +68,7 @@ class GroupControl {
 
   absl::StatusOr<OpenedSession> OpenSession(
       const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-      const std::string& request_id);
+      const std::string& request_id, const SharedPrefix& shared = {});
   absl::Status CloseSession(const SessionHandle& session);
   // To be called when the context has grown by a block that starts a segment,
   // before the block is put.
@@ -94,7 +94,7 @@ class GroupControl {
   // --- A store that is alone (group_control_alone.cc) ---
   absl::StatusOr<OpenedSession> OpenAlone(
       const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-      const std::string& request_id);
+      const std::string& request_id, const SharedPrefix& shared);
   absl::Status SealAlone(uint64_t session, int segment,
                          std::span<const int32_t> context_tokens);
   // Brings every session back as it was, and lets its requests go on.

@@ -31,12 +31,13 @@ std::span<const int32_t> TokensOf(std::span<const int32_t> context,
 
 absl::StatusOr<OpenedSession> GroupControl::OpenAlone(
     const ModelFingerprint& model, std::span<const int32_t> prompt_tokens,
-    const std::string& request_id) {
+    const std::string& request_id, const SharedPrefix& shared) {
   std::optional<OpenedSession> opened;
   FC_ASSIGN_OR_RETURN(
-      opened, clients_[0]->OpenSession(model, prompt_tokens, request_id));
+      opened,
+      clients_[0]->OpenSession(model, prompt_tokens, request_id, shared));
   return sessions_->Open(model, prompt_tokens, request_id,
-                         std::span(&opened, 1));
+                         std::span(&opened, 1), shared);
 }
 
 void GroupControl::AwaitBack() {
@@ -112,7 +113,8 @@ absl::Status GroupControl::ResumeOneAlone(uint64_t session) {
   FC_ASSIGN_OR_RETURN(
       const OpenedSession opened,
       clients_[0]->OpenScattered(arguments->model, tokens,
-                                 arguments->request_id, arguments->before));
+                                 arguments->request_id, arguments->before,
+                                 arguments->shared));
   if (!sessions_->Rejoin(session, 0, opened)) {
     clients_[0]->CloseSession(opened.handle).IgnoreError();
     return absl::OkStatus();

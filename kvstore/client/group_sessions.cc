@@ -21,9 +21,11 @@ const GroupSessions::Context* GroupSessions::FindContext(uint64_t id) const {
 OpenedSession GroupSessions::Open(
     const ModelFingerprint& model, std::span<const int32_t> prompt,
     const std::string& request_id,
-    std::span<const std::optional<OpenedSession>> opened) {
+    std::span<const std::optional<OpenedSession>> opened,
+    const SharedPrefix& shared) {
   FC_CHECK(static_cast<int>(opened.size()) == members());
-  Context context{.model = model, .request_id = request_id};
+  Context context{
+      .model = model, .request_id = request_id, .shared = shared};
   context.tokens.assign(prompt.begin(), prompt.end());
   context.keys = PlacementKeys(prompt);
   const int full = static_cast<int>(prompt.size()) / kSegmentTokens;
@@ -205,7 +207,7 @@ std::optional<ReopenArguments> GroupSessions::ReopenAt(uint64_t id,
   const Context* context = FindContext(id);
   if (context == nullptr) return std::nullopt;
   return ReopenArguments{context->model, context->tokens, context->request_id,
-                         context->handles[member]};
+                         context->handles[member], context->shared};
 }
 
 bool GroupSessions::Rejoin(uint64_t id, int member,

@@ -43,6 +43,7 @@ struct ReopenArguments {
   std::vector<int32_t> tokens;
   std::string request_id;
   SessionHandle before;
+  SharedPrefix shared;
 };
 
 // A segment lies where a member said at the start that it holds it, or else
@@ -60,7 +61,8 @@ class GroupSessions {
   OpenedSession Open(const ModelFingerprint& model,
                      std::span<const int32_t> prompt,
                      const std::string& request_id,
-                     std::span<const std::optional<OpenedSession>> opened);
+                     std::span<const std::optional<OpenedSession>> opened,
+                     const SharedPrefix& shared = {});
   // Forgets it; returns the members' handles, id 0 where there is none.
   std::vector<SessionHandle> Close(uint64_t id);
   // The context has grown to `tokens`: a segment may be put from the moment
@@ -107,6 +109,7 @@ class GroupSessions {
   struct Context {
     ModelFingerprint model;
     std::string request_id;
+    SharedPrefix shared;
     std::vector<int32_t> tokens;
     std::vector<uint64_t> keys;          // of segments, for placement
     std::vector<int> homes;              // member by segment, -1: nowhere

@@ -1,5 +1,4 @@
 // Stores that are lost and come back, by their control planes.
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -8,45 +7,12 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
-#include "kvstore/store_service.h"
-#include "tests/kvstore/group_fixture.h"
-#include "worker/data_plane_thread.h"
+#include "tests/worker/served_store.h"
 
 namespace forecache {
 namespace {
 
 constexpr int kSegments = 8;
-
-// A store with both its doors, which keeps its port over its deaths.
-struct ServedStore : TestStore {
-  explicit ServedStore(Clock* clock) : TestStore(clock) { Serve(); }
-  ~ServedStore() { server->Shutdown(); }
-
-  void Serve() {
-    service = std::make_unique<StoreService>(
-        core.get(), plane.get(),
-        StoreServiceOptions{.store_id = "store", .anonymous = true});
-    grpc::ServerBuilder builder;
-    int bound = 0;
-    builder.AddListeningPort("127.0.0.1:" + std::to_string(port),
-                             grpc::InsecureServerCredentials(), &bound);
-    builder.RegisterService(service.get());
-    server = builder.BuildAndStart();
-    FC_CHECK(server != nullptr && bound != 0) << port;
-    port = bound;
-  }
-  // The process dies; `keep` says whether the sessions are there again after.
-  void Restart(bool keep) {
-    server->Shutdown();
-    server = nullptr;
-    keep ? Reconnect() : Revive();
-    Serve();
-  }
-
-  int port = 0;
-  std::unique_ptr<StoreService> service;
-  std::unique_ptr<grpc::Server> server;
-};
 
 class GroupControlTest : public ::testing::Test {
  protected:
@@ -76,22 +42,7 @@ class GroupControlTest : public ::testing::Test {
 
   absl::Status PutAll(const SessionHandle& session,
                       const TestContext& context) {
-    absl::Status all;
-    for (int layer = 0; layer < context.geometry().layers; ++layer) {
-      absl::Notification ended;
-      data_plane_->Run([&] {
-        absl::Status sent = data_plane_->client()->PutBlocks(
-            session, layer, 0, context.blocks(),
-            context.PutPayload(layer, 0, context.blocks()),
-            [&](const absl::Status& end) {
-              all.Update(end);
-              ended.Notify();
-            });
-        FC_CHECK_OK(sent);
-      });
-      ended.WaitForNotification();
-    }
-    return all;
+    return PutBlocksFrom(data_plane_.get(), session, context, 0);
   }
 
   // How many blocks of layer 0, KV head 0 come.

@@ -95,6 +95,31 @@ TEST(SessionOptionsTest, FieldsOutsideTheirLimitsAreNamed) {
   EXPECT_FALSE(ReadSessionOptions(request, 10).ok());
 }
 
+TEST(SessionOptionsTest, ADomainComesWithItsTokens) {
+  v1::GenerateRequest request;
+  EXPECT_TRUE(ReadSessionOptions(request, 7000)->shared.domain.empty());
+  request.set_domain("public");
+  const auto refused = [&](const std::string& why) {
+    const absl::Status status = ReadSessionOptions(request, 7000).status();
+    return absl::IsInvalidArgument(status) &&
+           status.message().find(why) != std::string::npos;
+  };
+  EXPECT_TRUE(refused("domain and domain_tokens: give both"));
+  request.set_domain_tokens(7001);
+  EXPECT_TRUE(refused("domain_tokens: 7001, and the prompt has 7000"));
+  request.set_domain_tokens(7000);
+  auto options = ReadSessionOptions(request, 7000);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->shared.domain, "public");
+  EXPECT_EQ(options->shared.tokens, 7000);
+  request.set_mode(v1::EXACT);
+  EXPECT_EQ(ReadSessionOptions(request, 7000)->shared.domain, "public");
+  request.set_domain(std::string(65, 'd'));
+  EXPECT_TRUE(refused("domain: 65 bytes, at most 64"));
+  request.clear_domain();
+  EXPECT_TRUE(refused("domain and domain_tokens: give both"));
+}
+
 TEST(SessionOptionsTest, AutoNeedsCorrections) {
   v1::GenerateRequest request;
   request.set_mode(v1::AUTO);
