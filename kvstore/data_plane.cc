@@ -84,10 +84,20 @@ int DataPlane::RunOnce() {
   // urgent waits for no more than that.
   int events = transport_->Progress();
   events += RunUrgent() + RunPuts();
+  return events + RunBulk();
+}
+
+int DataPlane::RunBulk() {
+  if (scans_->threads() > 0) return RunProbes() + RunPush();
+  // On this thread a scan is a piece of bulk, as a push is.  They take turns,
+  // or who probes without end would starve all fetches.
+  if (is_push_turn_ && RunPush()) {
+    is_push_turn_ = false;
+    return 1;
+  }
   const int probed = RunProbes();
-  // On this thread a scan is the piece of bulk.
-  if ((probed == 0 || scans_->threads() > 0) && RunPush()) ++events;
-  return events + probed;
+  is_push_turn_ = probed > 0;
+  return probed > 0 ? probed : RunPush();
 }
 
 std::string DataPlane::TransportName() const {

@@ -52,8 +52,8 @@ struct DataPlaneOptions {
 // are packed on others.  All else queues, since its answers need buffers; a
 // full queue answers kResourceExhausted.  Corrections are urgent:
 // they go ahead of everything, with buffers of their own, and what one KV head
-// lacks is sent while the next one is scanned.  Probes go ahead of fetches;
-// tenants take turns with scans by their shares.
+// lacks is sent while the next one is scanned.  Scans of probes and pushes of
+// fetches take turns; tenants take turns with scans by their shares.
 // Tenants take turns with the pushes of their fetches by their shares of the
 // bandwidth, and a tenant's peers among them (PeerLines), each with a quota of
 // buffers, so that one whose sends stall does not hold up the others.
@@ -181,6 +181,8 @@ class DataPlane : public MessageHandler {
   int RunProbes();
   // Pushes a piece of a fetch.  False when nothing could be done.
   bool RunPush();
+  // Those two.
+  int RunBulk();
   // A push of a line's first fetch.
   bool PushNext(int line);
 
@@ -267,6 +269,7 @@ class DataPlane : public MessageHandler {
   BoundedQueue<QueuedProbe> probes_;
   BoundedQueue<QueuedCorrection> corrections_;
   TenantTurns turns_;              // of scans
+  bool is_push_turn_ = false;      // the last piece of bulk was a scan
   std::vector<ScanJob*> pushing_;  // of corrections, scanned
   size_t queued_bytes_ = 0;
   std::unordered_map<Endpoint*, Faults> faults_;

@@ -168,5 +168,49 @@ TEST_F(DataPlaneFixture, ManyProbesShareTheScanThreads) {
   EXPECT_EQ(store_->metrics().probes->Value(), kProbes);
 }
 
+TEST_F(StoreFixture, WhoProbesWithoutEndStarvesNoFetch) {
+  TestContext context(4, 1);
+  NewSession opened = Open(context);
+  ASSERT_EQ(PutAndSeal(opened.id, context, 0), absl::OkStatus());
+  const SessionHandle session = {
+      opened.id, {opened.key[0], opened.key[1]}, context.geometry()};
+  DataPlane plane(store_.get(), std::make_unique<LoopbackTransport>(), {});
+  LoopbackTransport transport;
+  DataClient client(&transport, &clock_);
+  ASSERT_EQ(client.Connect(AddressOf(plane), nullptr), absl::OkStatus());
+  // On one thread, so that the store's queue of probes is never empty.
+  constexpr int kProbes = 8;
+  constexpr int kRoundsMost = 100;
+  std::vector<float> q(2 * 2 * 32, 0.5f);
+  int probing = 0, probed = 0;
+  bool fetching = false, fetched = false;
+  KeepingSink sink;
+  for (int i = 0; i < kRoundsMost && !fetched; ++i) {
+    while (probing < kProbes) {
+      ASSERT_EQ(client.Probe(session, 0, 16, 0.2f, q,
+                             [&](const absl::StatusOr<ProbeResult>& result) {
+                               EXPECT_EQ(result.status(), absl::OkStatus());
+                               --probing;
+                               ++probed;
+                             }).status(),
+                absl::OkStatus());
+      ++probing;
+    }
+    if (probed > kProbes && !fetching) {
+      fetching = true;
+      ASSERT_EQ(client.Fetch(session, 0, AllEntries(kTestGeometry, 16), &sink,
+                             [&](const absl::Status& status) {
+                               EXPECT_EQ(status, absl::OkStatus());
+                               fetched = true;
+                             }).status(),
+                absl::OkStatus());
+    }
+    client.Progress();
+    plane.RunOnce();
+  }
+  EXPECT_TRUE(fetched) << probed << " probes";
+  ExpectBlock(sink, context, 0, 1, 15);
+}
+
 }  // namespace
 }  // namespace forecache
