@@ -8,6 +8,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "common/bytes.h"
@@ -29,6 +31,13 @@ std::vector<Bytes> Seeds();
 // would turn it away at the door otherwise.
 void Repair(Bytes* input, Rng* rng);
 
+inline std::vector<Bytes> ToSeeds(std::span<const std::string> texts) {
+  std::vector<Bytes> seeds;
+  for (const std::string& text : texts) {
+    seeds.emplace_back(text.begin(), text.end());
+  }
+  return seeds;
+}
 inline ByteView View(const Bytes& bytes) {
   return std::as_bytes(std::span<const uint8_t>(bytes));
 }

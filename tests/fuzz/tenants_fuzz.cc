@@ -20,11 +20,7 @@ std::vector<Bytes> Seeds() {
           "reads": ["public"], "writes": ["public"]}]})",
       R"({"tenants": [{"name": "b", "secret": "sixteen bytes, of another",
           "certificate_name": "b"}]})"};
-  std::vector<Bytes> seeds;
-  for (const std::string& text : texts) {
-    seeds.emplace_back(text.begin(), text.end());
-  }
-  return seeds;
+  return ToSeeds(texts);
 }
 
 void Repair(Bytes*, Rng*) {}

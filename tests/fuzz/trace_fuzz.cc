@@ -16,11 +16,7 @@ std::vector<Bytes> Seeds() {
       "\"hash_ids\": [0, 1, 2]}\n\n"
       "{\"timestamp\": 1500.5, \"input_length\": 512, \"hash_ids\": [0]}\n",
       "{\"timestamp\": 7, \"input_length\": 1, \"hash_ids\": []}"};
-  std::vector<Bytes> seeds;
-  for (const std::string& text : texts) {
-    seeds.emplace_back(text.begin(), text.end());
-  }
-  return seeds;
+  return ToSeeds(texts);
 }
 
 void Repair(Bytes*, Rng*) {}
