@@ -32,16 +32,22 @@ DataPlaneThread::~DataPlaneThread() {
   client_.reset();
 }
 
-absl::Status DataPlaneThread::Connect(int member,
-                                      const StoreAddress& store) {
+std::future<absl::Status> DataPlaneThread::Ask(
+    const std::function<absl::Status(DataClient::Done)>& start) {
   // Not absl::Notification, whose timeout follows the wall clock.
   auto answer = std::make_shared<std::promise<absl::Status>>();
-  auto answered = answer->get_future();
   Run([&] {
-    const absl::Status started = client_->Connect(
-        member, store,
-        [answer](const absl::Status& hello) { answer->set_value(hello); });
+    const absl::Status started = start(
+        [answer](const absl::Status& status) { answer->set_value(status); });
     if (!started.ok()) answer->set_value(started);
+  });
+  return answer->get_future();
+}
+
+absl::Status DataPlaneThread::Connect(int member,
+                                      const StoreAddress& store) {
+  auto answered = Ask([&](DataClient::Done done) {
+    return client_->Connect(member, store, std::move(done));
   });
   if (answered.wait_for(std::chrono::nanoseconds(kConnectTimeout)) !=
       std::future_status::ready) {
@@ -60,17 +66,11 @@ absl::Status DataPlaneThread::Connect(int member,
 absl::Status DataPlaneThread::Restore(uint64_t session,
                                       const SessionHandle& now,
                                       std::span<const uint32_t> held) {
-  auto ended = std::make_shared<absl::Notification>();
-  auto status = std::make_shared<absl::Status>();
-  Run([&] {
-    client_->lone()->Restore(session, now, held,
-                             [=](const absl::Status& end) {
-                               *status = end;
-                               ended->Notify();
-                             });
+  auto ended = Ask([&](DataClient::Done done) {
+    client_->lone()->Restore(session, now, held, std::move(done));
+    return absl::OkStatus();
   });
-  ended->WaitForNotification();  // at the latest at the puts' deadlines
-  return *status;
+  return ended.get();  // at the latest at the puts' deadlines
 }
 
 GroupDataPlane DataPlaneThread::ForControl() {

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <span>
 #include <string>
@@ -59,6 +60,9 @@ class DataPlaneThread {
   StoreGroupCounters GroupCounters();
 
  private:
+  // What a call that `start` begins on the thread ends with.
+  std::future<absl::Status> Ask(
+      const std::function<absl::Status(DataClient::Done)>& start);
   absl::Status Restore(uint64_t session, const SessionHandle& now,
                        std::span<const uint32_t> held);
   void Loop();
