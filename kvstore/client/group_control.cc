@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "common/check.h"
 #include "common/limits.h"
 #include "common/log.h"

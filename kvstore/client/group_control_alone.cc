@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "kvstore/client/group_control.h"
