@@ -1,8 +1,11 @@
 #include "demo/processes.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -183,6 +186,28 @@ void Processes::Kill(const Daemon& daemon) {
   std::error_code ignored;
   std::filesystem::remove(
       absl::StrCat(folder_, "/", daemon.name, ".ready"), ignored);
+}
+
+std::string FetchMetrics(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(std::stoi(address.substr(colon + 1)));
+  inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr);
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  std::string reply;
+  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) {
+    const std::string get =
+        "GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    (void)!write(fd, get.data(), get.size());
+    char buffer[4096];
+    for (ssize_t n; (n = read(fd, buffer, sizeof(buffer))) > 0;) {
+      reply.append(buffer, n);
+    }
+  }
+  close(fd);
+  const size_t body = reply.find("\r\n\r\n");
+  return body == std::string::npos ? "" : reply.substr(body + 4);
 }
 
 size_t ResidentMemory(pid_t pid) {

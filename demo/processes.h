@@ -61,6 +61,10 @@ class Processes {
   std::vector<Daemon> daemons_;
 };
 
+// What a daemon's /metrics say; "" when it does not answer.  `address`:
+// host:port, the host a number.
+std::string FetchMetrics(const std::string& address);
+
 // Bytes of resident memory of a process, 0 when it is gone.
 size_t ResidentMemory(pid_t pid);
 

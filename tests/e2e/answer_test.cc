@@ -140,7 +140,7 @@ TEST_F(AnswerTest, PromtoolFindsNothing) {
   StartBoth();
   ASSERT_TRUE(Generate(Request(StoryText(2000), v1::SPARSE)).ok());
   for (const demo::Daemon& daemon : {store(), worker()}) {
-    const std::string text = FetchMetrics(daemon.metrics);
+    const std::string text = demo::FetchMetrics(daemon.metrics);
     EXPECT_NE(text.find("forecache_" + daemon.name), std::string::npos);
     FILE* promtool = popen("promtool check metrics 2>&1", "w");
     ASSERT_NE(promtool, nullptr);

@@ -28,9 +28,6 @@ std::string ModelPath();
 // The first `bytes` bytes of the demo's text.
 std::string StoryText(size_t bytes);
 
-// What GET http://address/metrics answers.
-std::string FetchMetrics(const std::string& address);
-
 // A store and a worker on free ports.  Skips without the model.
 class DaemonTest : public ::testing::Test {
  protected:

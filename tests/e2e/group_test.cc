@@ -39,7 +39,7 @@ class GroupTest : public DaemonTest {
 
   // The value of a metric's line in the worker's text, 0 without one.
   double Metric(const std::string& line) {
-    const std::string text = FetchMetrics(worker_.metrics);
+    const std::string text = demo::FetchMetrics(worker_.metrics);
     const size_t at = text.find("\n" + line + " ");
     return at == std::string::npos
                ? 0

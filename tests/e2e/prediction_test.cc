@@ -123,7 +123,7 @@ TEST_F(PredictionTest, AutoThatIsNeverSureIsExact) {
   EXPECT_EQ(unsure->text, exact->text);
   EXPECT_GT(unsure->summary.exact_layers(), 0u);
   EXPECT_GT(unsure->summary.exact_tokens(), 0u);
-  const std::string metrics = FetchMetrics(worker().metrics);
+  const std::string metrics = demo::FetchMetrics(worker().metrics);
   EXPECT_NE(metrics.find("forecache_worker_exact_tokens_total"),
             std::string::npos);
   EXPECT_EQ(metrics.find("forecache_worker_exact_tokens_total 0"),
