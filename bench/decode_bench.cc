@@ -119,12 +119,7 @@ int Main(int argc, char** argv) {
   harness.flags().add_option("--story", options.story, "the demo's folder")
       ->required();
   if (const auto code = harness.Parse(argc, argv)) return *code;
-  const absl::Status status = Measure(&harness, options);
-  if (!status.ok()) {
-    std::fprintf(stderr, "decode_bench: %s\n", status.ToString().c_str());
-    return 3;
-  }
-  return harness.Finish();
+  return harness.Finish(Measure(&harness, options));
 }
 
 }  // namespace

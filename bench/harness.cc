@@ -16,6 +16,7 @@ namespace {
 // One sample lasts at least this long, so that the clock does not show in it.
 constexpr double kSampleSeconds = 0.005;
 constexpr int kLoopsMax = 1 << 20;
+constexpr int kFailed = 3;  // the exit code
 
 double SecondsOf(const std::function<void()>& call, int loops) {
   const auto start = std::chrono::steady_clock::now();
@@ -176,6 +177,13 @@ int Harness::Finish() {
     return 1;
   }
   return 0;
+}
+
+int Harness::Finish(const absl::Status& status) {
+  if (status.ok()) return Finish();
+  std::fprintf(stderr, "%s_bench: %s\n", title_.c_str(),
+               status.ToString().c_str());
+  return kFailed;
 }
 
 double LoadAverage() {

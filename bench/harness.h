@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/status/status.h"
 #include "nlohmann/json.hpp"
 
 namespace forecache {
@@ -79,6 +80,8 @@ class Harness {
 
   // Prints the table, writes --json FILE.  Returns the exit code.
   int Finish();
+  // The same when all went well; else tells what did not.
+  int Finish(const absl::Status& status);
 
  private:
   struct Timed {

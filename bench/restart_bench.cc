@@ -176,9 +176,7 @@ int Main(int argc, char** argv) {
   if (harness.smoke()) requests = kSmokeRequests;
   InitLog("restart_bench", LogLevel::kWarning);
   const absl::Status status = Run(&harness, bin_dir, trace, requests);
-  if (status.ok()) return harness.Finish();
-  std::fprintf(stderr, "restart_bench: %s\n", status.ToString().c_str());
-  return 3;
+  return harness.Finish(status);
 }
 
 }  // namespace

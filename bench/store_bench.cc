@@ -12,17 +12,16 @@
 // seals together.  Gets from SSD ask a store that was killed and started again
 // with too little memory to keep what it reads.
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "bench/cores.h"
 #include "bench/harness.h"
 #include "bench/store_cases.h"
 #include "bench/store_client.h"
+#include "bench/store_process.h"
 #include "bench/transport_pair.h"
 #include "common/log.h"
 #include "common/status.h"
@@ -46,11 +45,11 @@ void Progress(const std::string& what) {
 // Threads: one thread.
 class StoreBench {
  public:
-  StoreBench(Harness* harness, std::string bin_dir, UcxOptions options,
+  StoreBench(Harness* harness, const StoreProcessFlags& flags,
              demo::Processes* processes)
       : harness_(harness),
-        binary_(bin_dir + "/kvstore/store"),
-        options_(std::move(options)),
+        binary_(flags.binary()),
+        options_(flags.ucx),
         geometry_(StoreBenchGeometry(harness->smoke())),
         segments_(harness->smoke() ? kPutSegments : kReadSegments),
         processes_(processes) {}
@@ -89,10 +88,7 @@ absl::StatusOr<demo::Daemon> StoreBench::Start(const std::string& name,
                   "--ssd-mib", kSsdMib, "--ssd-scrub-mib-per-s", "0",
                   "--ssd-promote-mib-per-s", "1"});
   }
-  PinToCore(StoreCore(0));
-  auto store = processes_->Start(name, binary_, flags);
-  PinToCore(kWorkerCore);
-  return store;
+  return StartPinned(processes_, name, binary_, flags);
 }
 
 absl::StatusOr<StoreBench::Clients> StoreBench::Connect(
@@ -177,30 +173,19 @@ absl::Status StoreBench::Run(TransportPair* pair) {
 
 int Main(int argc, char** argv) {
   Harness harness("store");
-  std::string bin_dir, dir;
-  UcxOptions options;
+  StoreProcessFlags flags;
   harness.flags().get_option("--repeats")->default_val(kRepeats);
-  harness.flags()
-      .add_option("--bin-dir", bin_dir, "folder with kvstore/store")
-      ->required();
-  harness.flags()
-      .add_option("--dir", dir, "folder on the SSD; default: TMPDIR, or /tmp")
-      ->check(CLI::ExistingDirectory);
-  harness.flags().add_option("--transports", options.transports,
-                             "what UCX may use: all, tcp, shm ...");
+  flags.AddTo(&harness.flags());
   if (auto code = harness.Parse(argc, argv)) return *code;
   InitLog("store_bench", LogLevel::kWarning);
-  if (!dir.empty()) setenv("TMPDIR", dir.c_str(), 1);
-  auto pair = TransportPair::Fork(options);
+  flags.UseDir();
+  auto pair = TransportPair::Fork(flags.ucx);
   absl::Status status = pair.status();
   if (status.ok()) {
     demo::Processes processes;
-    status =
-        StoreBench(&harness, bin_dir, options, &processes).Run(pair->get());
+    status = StoreBench(&harness, flags, &processes).Run(pair->get());
   }
-  if (status.ok()) return harness.Finish();
-  std::fprintf(stderr, "store_bench: %s\n", status.ToString().c_str());
-  return 3;
+  return harness.Finish(status);
 }
 
 }  // namespace

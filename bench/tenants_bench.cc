@@ -23,7 +23,6 @@
 
 #include <atomic>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -36,8 +35,8 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "bench/cores.h"
 #include "bench/harness.h"
+#include "bench/store_process.h"
 #include "bench/tenant_gauges.h"
 #include "bench/tenants_load.h"
 #include "common/log.h"
@@ -84,11 +83,11 @@ std::string HexSha256(const std::string& bytes) {
 // Threads: one thread, and one that floods.
 class TenantsBench {
  public:
-  TenantsBench(Harness* harness, std::string bin_dir, UcxOptions options,
+  TenantsBench(Harness* harness, const StoreProcessFlags& flags,
                demo::Processes* processes)
       : harness_(harness),
-        binary_(bin_dir + "/kvstore/store"),
-        options_(std::move(options)),
+        binary_(flags.binary()),
+        options_(flags.ucx),
         phase_(harness->smoke() ? 100 * kMillisecond : 2 * kSecond),
         dram_mib_(harness->smoke() ? 16 : 112),
         ssd_mib_(harness->smoke() ? 256 : 2048),
@@ -154,15 +153,13 @@ absl::Status TenantsBench::WriteTenants() {
 }
 
 absl::Status TenantsBench::Start() {
-  PinToCore(StoreCore(0));
-  auto store = processes_->Start(
-      "store", binary_,
+  auto store = StartPinned(
+      processes_, "store", binary_,
       {"--insecure", "--dram-mib", absl::StrCat(dram_mib_), "--log-level",
        "warning", "--tenants-file", processes_->folder() + "/tenants.json",
        "--ssd-dir", processes_->folder() + "/ssd", "--ssd-mib",
        absl::StrCat(ssd_mib_),
        "--ssd-scrub-mib-per-s", "0", "--ssd-promote-mib-per-s", "1"});
-  PinToCore(kWorkerCore);
   FC_RETURN_IF_ERROR(store.status());
   store_ = *std::move(store);
   return absl::OkStatus();
@@ -314,28 +311,18 @@ absl::Status TenantsBench::Run() {
 
 int Main(int argc, char** argv) {
   Harness harness("tenants");
-  std::string bin_dir, dir;
-  UcxOptions options;
+  StoreProcessFlags flags;
   harness.flags().get_option("--repeats")->default_val(kRepeats);
-  harness.flags()
-      .add_option("--bin-dir", bin_dir, "folder with kvstore/store")
-      ->required();
-  harness.flags()
-      .add_option("--dir", dir, "folder on the SSD; default: TMPDIR, or /tmp")
-      ->check(CLI::ExistingDirectory);
-  harness.flags().add_option("--transports", options.transports,
-                             "what UCX may use: all, tcp, shm ...");
+  flags.AddTo(&harness.flags());
   if (auto code = harness.Parse(argc, argv)) return *code;
   InitLog("tenants_bench", LogLevel::kWarning);
-  if (!dir.empty()) setenv("TMPDIR", dir.c_str(), 1);
+  flags.UseDir();
   absl::Status status;
   {
     demo::Processes processes;
-    status = TenantsBench(&harness, bin_dir, options, &processes).Run();
+    status = TenantsBench(&harness, flags, &processes).Run();
   }
-  if (status.ok()) return harness.Finish();
-  std::fprintf(stderr, "tenants_bench: %s\n", status.ToString().c_str());
-  return 3;
+  return harness.Finish(status);
 }
 
 }  // namespace
