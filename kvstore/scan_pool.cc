@@ -1,7 +1,6 @@
 #include "kvstore/scan_pool.h"
 
-#include <pthread.h>
-
+#include <algorithm>
 #include <utility>
 
 #include "common/check.h"
@@ -13,38 +12,26 @@ namespace {
 // Jobs that bulk leaves to corrections.
 constexpr size_t kUrgentJobs = 8;
 
-ScanJob* TakeFirst(std::vector<ScanJob*>* jobs) {
-  ScanJob* first = jobs->front();
-  jobs->erase(jobs->begin());  // there are a few
-  return first;
-}
-
 }  // namespace
 
 ScanPool::ScanPool(int threads, ProbeSource source, Clock* clock,
                    std::function<void()> on_done)
-    : source_(source),
-      clock_(clock),
-      on_done_(std::move(on_done)),
+    : clock_(clock),
       bulk_left_(threads + 1),
-      inline_{Prober(source), Corrector(source)} {
+      threads_("scan", threads, std::move(on_done)) {
   FC_CHECK(threads >= 0 && threads <= kScanThreadsMax) << threads;
   const size_t count = bulk_left_ + threads + kUrgentJobs;
   absl::MutexLock lock(&mu_);
-  for (auto* list : {&free_, &urgent_, &bulk_, &done_}) list->reserve(count);
+  done_.reserve(count);
+  free_.reserve(count);
   for (size_t i = 0; i < count; ++i) {
     jobs_.push_back(std::make_unique<ScanJob>());
     free_.push_back(jobs_.back().get());
   }
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
-}
-
-ScanPool::~ScanPool() {
-  {
-    absl::MutexLock lock(&mu_);
-    stop_ = true;
+  for (int i = 0; i < std::max(threads, 1); ++i) {
+    scanners_.push_back(std::make_unique<Scanner>(Prober(source),
+                                                  Corrector(source)));
   }
-  for (std::thread& thread : threads_) thread.join();
 }
 
 ScanJob* ScanPool::TakeFree(bool urgent) {
@@ -62,46 +49,25 @@ void ScanPool::Return(ScanJob* job) {
 }
 
 void ScanPool::Submit(ScanJob* job) {
-  if (threads_.empty()) {
-    Scan(&inline_, job);
-    absl::MutexLock lock(&mu_);
-    done_.push_back(job);
-    ++done_count_;
-    return;
-  }
-  absl::MutexLock lock(&mu_);
-  (job->urgent ? urgent_ : bulk_).push_back(job);
+  threads_.Submit([this, job] { Scan(job); }, job->urgent);
 }
 
 ScanJob* ScanPool::TakeDone() {
   if (done_count_ == 0) return nullptr;
   absl::MutexLock lock(&mu_);
   --done_count_;
-  return TakeFirst(&done_);
+  ScanJob* first = done_.front();
+  done_.erase(done_.begin());  // there are a few
+  return first;
 }
 
-void ScanPool::Run() {
-  pthread_setname_np(pthread_self(), "scan");
-  Scanner scanner{Prober(source_), Corrector(source_)};
-  for (;;) {
-    ScanJob* job;
-    {
-      absl::MutexLock lock(&mu_);
-      mu_.Await(absl::Condition(this, &ScanPool::HasWork));
-      if (stop_) return;
-      job = TakeFirst(urgent_.empty() ? &bulk_ : &urgent_);
-    }
-    Scan(&scanner, job);
-    {
-      absl::MutexLock lock(&mu_);
-      done_.push_back(job);
-      ++done_count_;
-    }
-    on_done_();
+void ScanPool::Scan(ScanJob* job) {
+  std::unique_ptr<Scanner> scanner;  // one for each thread
+  {
+    absl::MutexLock lock(&mu_);
+    scanner = std::move(scanners_.back());
+    scanners_.pop_back();
   }
-}
-
-void ScanPool::Scan(Scanner* scanner, ScanJob* job) const {
   const Nanos start = clock_->Now();
   if (job->correction != nullptr) {
     job->covered = scanner->corrector.CorrectHead(
@@ -111,6 +77,10 @@ void ScanPool::Scan(Scanner* scanner, ScanJob* job) const {
                                              job->head, job->reply);
   }
   job->took = clock_->Now() - start;
+  absl::MutexLock lock(&mu_);
+  scanners_.push_back(std::move(scanner));
+  done_.push_back(job);
+  ++done_count_;
 }
 
 }  // namespace forecache

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -17,6 +16,7 @@
 #include "kvstore/gather.h"
 #include "kvstore/probe.h"
 #include "kvstore/session.h"
+#include "kvstore/side_threads.h"
 
 namespace forecache {
 
@@ -54,18 +54,17 @@ struct ScanJob {
 //
 // Threads: one owner; `on_done` is called on scan threads.
 // Lifetime: what a job names must stay until TakeDone returned it, or the pool
-// has gone.
+// has gone.  The pool goes when the scans that run have ended, without the
+// others.
 class ScanPool {
  public:
   // REQUIRES: 0 <= threads <= kScanThreadsMax.
   ScanPool(int threads, ProbeSource source, Clock* clock,
            std::function<void()> on_done);
-  // Lets running scans end, drops the others.
-  ~ScanPool();
   ScanPool(const ScanPool&) = delete;
   ScanPool& operator=(const ScanPool&) = delete;
 
-  int threads() const { return static_cast<int>(threads_.size()); }
+  int threads() const { return threads_.threads(); }
   size_t jobs() const { return jobs_.size(); }
   // Null when all are in use; for bulk when so many are that every thread has
   // its next one.
@@ -83,29 +82,20 @@ class ScanPool {
     Corrector corrector;
   };
 
-  void Run();
-  void Scan(Scanner* scanner, ScanJob* job) const;
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return stop_ || !urgent_.empty() || !bulk_.empty();
-  }
+  void Scan(ScanJob* job);
 
-  const ProbeSource source_;
   Clock* const clock_;
-  const std::function<void()> on_done_;
   // The owner's.
   std::vector<std::unique_ptr<ScanJob>> jobs_;
   std::vector<ScanJob*> free_;
   size_t bulk_left_;  // that may still be taken
-  Scanner inline_;
 
   // Of done_, so that the owner need not lock to see that there is nothing.
   std::atomic<size_t> done_count_{0};
   absl::Mutex mu_;
-  bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<ScanJob*> urgent_ ABSL_GUARDED_BY(mu_);
-  std::vector<ScanJob*> bulk_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::unique_ptr<Scanner>> scanners_ ABSL_GUARDED_BY(mu_);
   std::vector<ScanJob*> done_ ABSL_GUARDED_BY(mu_);
-  std::vector<std::thread> threads_;
+  SideThreads threads_;  // the last: they use the rest
 };
 
 }  // namespace forecache

@@ -39,7 +39,7 @@ void SideThreads::Run() {
       if (stop_) return;
       auto& first = urgent_.empty() ? bulk_ : urgent_;
       work = std::move(first.front());
-      first.pop_front();
+      first.erase(first.begin());  // there are a few
     }
     work();
     on_done_();

@@ -2,7 +2,6 @@
 #ifndef FORECACHE_KVSTORE_SIDE_THREADS_H_
 #define FORECACHE_KVSTORE_SIDE_THREADS_H_
 
-#include <deque>
 #include <functional>
 #include <string>
 #include <thread>
@@ -43,8 +42,8 @@ class SideThreads {
   const std::function<void()> on_done_;
   absl::Mutex mu_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<std::function<void()>> urgent_ ABSL_GUARDED_BY(mu_);
-  std::deque<std::function<void()>> bulk_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::function<void()>> urgent_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::function<void()>> bulk_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;
 };
 
