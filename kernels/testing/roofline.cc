@@ -1,5 +1,7 @@
 #include "kernels/testing/roofline.h"
 
+#include <numeric>
+
 #include "kernels/cpu/targets.h"
 // The macros above must come first.
 #undef HWY_TARGET_INCLUDE
@@ -26,8 +28,10 @@ uint64_t SumAll(const uint64_t* HWY_RESTRICT words, size_t count) {
     c = hn::Add(c, hn::LoadU(d, words + i + 2 * lanes));
     e = hn::Add(e, hn::LoadU(d, words + i + 3 * lanes));
   }
-  return hn::GetLane(
-      hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
+  // Not by SumOfLanes, which some compilers' headers do with signed words.
+  HWY_ALIGN uint64_t sums[HWY_MAX_BYTES / sizeof(uint64_t)];
+  hn::Store(hn::Add(hn::Add(a, b), hn::Add(c, e)), d, sums);
+  return std::accumulate(sums, sums + lanes, uint64_t{0});
 }
 
 float MultiplyAdds(int64_t steps) {
