@@ -44,7 +44,8 @@ Client::Client(const std::string& worker, const std::string& store,
                const std::string& admin)
     : worker_(v1::Worker::NewStub(Connect(worker))),
       store_(v1::KvStore::NewStub(Connect(store))),
-      admin_(v1::StoreAdmin::NewStub(Connect(admin))) {}
+      admin_(admin.empty() ? nullptr
+                           : v1::StoreAdmin::NewStub(Connect(admin))) {}
 
 absl::StatusOr<Answer> Client::Generate(const v1::GenerateRequest& request,
                                         const OnEvent& on_event) {
@@ -83,6 +84,7 @@ absl::Status Client::CorruptBlock(const std::string& request_id, int layer,
   request.set_block(block);
   request.set_bit(bit);
   v1::CorruptBlockReply reply;
+  if (admin_ == nullptr) return absl::UnavailableError("no admin address");
   const grpc::Status status = admin_->CorruptBlock(&context, request, &reply);
   return status.ok() ? absl::OkStatus() : FromGrpc(status);
 }
