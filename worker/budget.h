@@ -14,7 +14,9 @@ namespace forecache {
 //
 // Threads: a value.
 struct Budget {
-  int blocks = 0;  // of each (layer, KV head), sinks and recent included
+  // Of each (layer, KV head), sinks and recent included, and what places on
+  // loan and the tail take.
+  int blocks = 0;
   // Where the budget is not the same everywhere: blocks of each, [layers *
   // kv_heads], `blocks` on average and never below the floor.  Else empty.
   std::vector<int> of_head;
@@ -44,9 +46,11 @@ struct Budget {
 };
 
 // Fills in `of_head` for a context of `context_blocks`: by the profile, unless
-// that is null, less what is set apart for lending.
+// that is null, less what is set apart for lending and for a tail of
+// `tail_bytes`.
 void SpreadBudget(const KvGeometry& geometry, int context_blocks,
-                  const BudgetProfile* profile, Budget* budget);
+                  const BudgetProfile* profile, size_t tail_bytes,
+                  Budget* budget);
 
 }  // namespace forecache
 

@@ -85,8 +85,10 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(
   const bool fits = options.profiled_budget &&
                     profile.layers == geometry.layers &&
                     profile.kv_heads == geometry.kv_heads;
-  SpreadBudget(geometry, BlocksOf(static_cast<int>(prompt.size())),
-               fits ? &profile : nullptr, &spread.prefetch.budget);
+  const int context = BlocksOf(static_cast<int>(prompt.size()));
+  SpreadBudget(geometry, context, fits ? &profile : nullptr,
+               options.tail ? TailCells::BytesOf(geometry, context) : 0,
+               &spread.prefetch.budget);
   FC_ASSIGN_OR_RETURN(const OpenedSession opened,
                       parts.control->OpenSession(parts.fingerprint, prompt,
                                                  options.request_id,

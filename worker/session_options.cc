@@ -100,7 +100,8 @@ absl::Status ReadCorrections(const v1::GenerateRequest& request, int context,
                              Budget* budget) {
   // What follows one row of scores may be corrected by another.
   const int chosen = budget->blocks - budget->Floor();
-  const bool lends = request.lent_corrections();
+  const bool lends =
+      !request.has_lent_corrections() || request.lent_corrections();
   const bool scores = request.predictor() != "stream" &&
                       request.predictor() != "full";
   const bool is_oracle = request.predictor() == kOracle;
@@ -204,9 +205,9 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
     return options;
   }
   FC_ASSIGN_OR_RETURN(prefetch.budget, ReadBudget(request, prompt_tokens));
-  prefetch.shared_scan = request.shared_scan() &&
-                         prefetch.budget.corrected > 0 &&
-                         request.predictor() != kOracle;
+  prefetch.shared_scan =
+      (!request.has_shared_scan() || request.shared_scan()) &&
+      prefetch.budget.corrected > 0 && request.predictor() != kOracle;
   if (request.mode() == v1::AUTO) {
     if (prefetch.budget.corrected == 0) {
       return absl::InvalidArgumentError(
@@ -216,6 +217,13 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
     prefetch.auto_missed = request.auto_missed_mass() > 0
                                ? float(request.auto_missed_mass())
                                : kAutoMissedDefault;
+  }
+  if (prefetch.shared_scan &&
+      (prefetch.probe_every > 1 || request.probe_share() > 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        prefetch.probe_every > 1 ? "probe_every" : "probe_share",
+        ": nothing is probed where corrections' scans are shared; ask for "
+        "shared_scan: false"));
   }
   options.profiled_budget = request.profiled_budget();
   options.probe_share = request.probe_share();

@@ -45,7 +45,7 @@ TEST_F(PredictionTest, SharedScanIsOneScanAToken) {
   request.set_shared_scan(false);
   const auto apart = Generate(request);
   ASSERT_TRUE(apart.ok()) << apart.status();
-  request.set_shared_scan(true);
+  request.clear_shared_scan();
   const auto shared = Generate(request);
   ASSERT_TRUE(shared.ok()) << shared.status();
   const double ratio = double(shared->summary.probe_key_bytes()) /
@@ -59,8 +59,6 @@ TEST_F(PredictionTest, LentAndProfiledBudgetsKeepTheTotal) {
   StartBoth();
   for (const bool profiled : {false, true}) {
     auto request = Sparse();
-    request.set_shared_scan(true);
-    request.set_lent_corrections(true);
     request.set_profiled_budget(profiled);
     request.set_max_tokens(70);
     const auto answer = Generate(request);
@@ -75,8 +73,6 @@ TEST_F(PredictionTest, LentAndProfiledBudgetsKeepTheTotal) {
 TEST_F(PredictionTest, TrafficComesToItsTarget) {
   StartBoth();
   auto request = Sparse();
-  request.set_shared_scan(true);
-  request.set_lent_corrections(true);
   request.set_max_tokens(120);
   const auto moved = [](const v1::Summary& summary) {
     return double(summary.predicted() + summary.corrected()) / kHeads /
@@ -133,7 +129,6 @@ TEST_F(PredictionTest, AutoThatIsNeverSureIsExact) {
 TEST_F(PredictionTest, AutoThatIsAlwaysSureIsSparse) {
   StartBoth();
   auto request = Sparse();
-  request.set_shared_scan(true);
   const auto sparse = Generate(request);
   request.set_mode(v1::AUTO);
   request.set_auto_missed_mass(1.0);

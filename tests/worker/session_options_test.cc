@@ -15,8 +15,34 @@ TEST(SessionOptionsTest, DefaultIsASixteenthOfTheContext) {
   EXPECT_EQ(options->prefetch.budget.recent, 3);
   EXPECT_EQ(options->prefetch.late_policy, LatePolicy::kWait);
   EXPECT_EQ(options->predictor, "last");
-  EXPECT_FALSE(options->prefetch.shared_scan);
-  EXPECT_FALSE(options->prefetch.budget.lends);
+  EXPECT_TRUE(options->tail);
+}
+
+TEST(SessionOptionsTest, DefaultIsOneScanWithLentCorrections) {
+  const auto options = ReadSessionOptions({}, 7000);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_TRUE(options->prefetch.shared_scan);
+  EXPECT_TRUE(options->prefetch.budget.lends);
+  EXPECT_EQ(options->prefetch.budget.corrected,
+            options->prefetch.budget.blocks - options->prefetch.budget.Floor());
+}
+
+TEST(SessionOptionsTest, ProbesAreAskedForWithoutSharedScans) {
+  v1::GenerateRequest request;
+  const auto refused = [&](const std::string& field) {
+    const absl::Status status = ReadSessionOptions(request, 7000).status();
+    return absl::IsInvalidArgument(status) &&
+           status.message().find(field) != std::string::npos;
+  };
+  request.set_probe_every(5);
+  EXPECT_TRUE(refused("probe_every"));
+  request.set_shared_scan(false);
+  EXPECT_EQ(ReadSessionOptions(request, 7000)->prefetch.probe_every, 5);
+  request.Clear();
+  request.set_probe_share(0.5);
+  EXPECT_TRUE(refused("probe_share"));
+  request.set_corrected_blocks(0);  // nothing that could be shared
+  EXPECT_FLOAT_EQ(ReadSessionOptions(request, 7000)->probe_share, 0.5f);
 }
 
 TEST(SessionOptionsTest, ShortContextIsHeldWhole) {
@@ -49,6 +75,7 @@ TEST(SessionOptionsTest, BudgetBelowSinksAndWindowIsRefused) {
 TEST(SessionOptionsTest, CorrectionsAreInsideTheBudget) {
   v1::GenerateRequest request;
   request.set_budget_blocks(13);  // 8 are chosen
+  request.set_lent_corrections(false);
   auto options = ReadSessionOptions(request, 7000);
   ASSERT_TRUE(options.ok());
   EXPECT_EQ(options->prefetch.budget.corrected, 3);
@@ -153,9 +180,10 @@ TEST(SessionOptionsTest, SharesOutsideTheirRangeAreNamed) {
 
 TEST(SessionOptionsTest, WhereCorrectionsAreLentTrafficIsHeld) {
   v1::GenerateRequest request;
+  request.set_lent_corrections(false);
   EXPECT_EQ(ReadSessionOptions(request, 7424)->prefetch.budget.traffic_target,
             0);
-  request.set_lent_corrections(true);
+  request.clear_lent_corrections();
   for (const double fraction : {1.0 / 8, 1.0 / 16, 1.0 / 32}) {
     request.set_budget_fraction(fraction);
     EXPECT_NEAR(
