@@ -48,16 +48,18 @@ struct Table {
 // --full: what docs/QUALITY.md shows, what matters most first.
 constexpr char kLossTexts[] = "novel,maths,code,recall";
 const Table kFullTables[] = {
-    {"oracle,ema:0.3+c+t+shared+lent,last,paper/5", "1/16,1/32", kLossTexts},
-    {"default,ema:0.3+c+t+shared+lent+profile+tail", "1/16,1/32", kLossTexts},
-    {"oracle,ema:0.3+c+t+shared+lent,default,last", "1/16,1/32", "facts"},
-    {"stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
-     "ema:0.3+c+t0.1+shared+lent",
+    {"oracle,last+c+t+shared+lent,ema:0.3+c+t+shared+lent,paper/5", "1/16,1/32",
+     kLossTexts},
+    {"default,last+c+tail,last+c+t+shared+lent+profile+tail", "1/16,1/32",
+     kLossTexts},
+    {"oracle,default,last+c+t+shared+lent,last", "1/16,1/32", "facts"},
+    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
+     "last+c+t0.1+shared+lent",
      "1/16", kLossTexts},
-    {"oracle,ema:0.3+c+t+shared+lent,last,paper/5", "1/8,1/64", kLossTexts},
-    {"oracle,ema:0.3+c+t+shared+lent,default,last", "1/16,1/32", "needle"},
-    {"stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
-     "ema:0.3+c+t0.1+shared+lent",
+    {"oracle,default,last+c+t+shared+lent,paper/5", "1/8,1/64", kLossTexts},
+    {"oracle,default,last", "1/16,1/32", "needle"},
+    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
+     "last+c+t0.1+shared+lent",
      "1/32", kLossTexts},
 };
 
