@@ -73,6 +73,13 @@ DramArena::~DramArena() {
   munmap(mapping_, mapped_);
 }
 
+void DramArena::Prefault() {
+  for (size_t offset = 0; offset < capacity_; offset += kPageBytes) {
+    // Volatile, since writing zeros over zeros could be left out.
+    *static_cast<volatile std::byte*>(base_ + offset) = std::byte{0};
+  }
+}
+
 void DramArena::AddFree(size_t offset, size_t bytes) {
   free_by_offset_.emplace(offset, bytes);
   free_by_size_.emplace(bytes, offset);

@@ -41,6 +41,12 @@ class DramArena {
   DramArena(const DramArena&) = delete;
   DramArena& operator=(const DramArena&) = delete;
 
+  // Takes all of the memory from the system at once.  Else every page is taken
+  // when it is first written, which a first put pays for: three times its time
+  // where no huge pages are to be had.
+  // REQUIRES: nothing was allocated yet.
+  void Prefault();
+
   // `bytes` rounded up to whole pages.  The memory holds whatever it held.
   // kResourceExhausted when no free extent is large enough.
   absl::StatusOr<Extent> Allocate(size_t bytes);

@@ -170,6 +170,7 @@ void LogChoices(const StoreFlags& flags, const StoreCore& store,
                       {"eviction", flags.eviction},
                       {"isa", KernelIsa()},
                       {"dram_mib", flags.dram_mib},
+                      {"prefault_dram", flags.prefault_dram},
                       {"ssd_dir", flags.ssd_dir},
                       {"ssd_mib", flags.ssd_dir.empty() ? 0 : flags.ssd_mib},
                       {"huge_pages", store.arena().huge_pages()}});
@@ -216,6 +217,7 @@ absl::StatusOr<std::unique_ptr<StoreCore>> OpenStore(const StoreFlags& flags,
   FC_ASSIGN_OR_RETURN(options.tenant_secret,
                       LoadTenantSecret(flags.tenant_secret, disk.get()));
   options.dram_bytes = flags.dram_mib << 20;
+  options.prefault_dram = flags.prefault_dram;
   options.eviction = flags.eviction;
   options.probe_source =
       flags.probe == "exact" ? ProbeSource::kExact : ProbeSource::kCodes;

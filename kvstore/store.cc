@@ -42,6 +42,11 @@ absl::StatusOr<std::unique_ptr<StoreCore>> StoreCore::Create(
         absl::StrCat("eviction: no policy '", options.eviction, "'"));
   }
   FC_ASSIGN_OR_RETURN(auto arena, DramArena::Create(options.dram_bytes));
+  if (options.prefault_dram) {
+    LogInfo("taking the memory for blocks",
+            {{"bytes", arena->capacity_bytes()}});
+    arena->Prefault();
+  }
   auto store = std::unique_ptr<StoreCore>(
       new StoreCore(options, std::move(arena), clock, metrics));
   if (disk != nullptr) {

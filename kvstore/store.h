@@ -38,6 +38,8 @@ struct StoreOptions {
   // Memory for planes and codes.  More holds more prefixes; what is pinned by
   // sessions must fit.
   size_t dram_bytes = size_t{1} << 30;
+  // Takes that memory before the store serves, not page by page as it fills.
+  bool prefault_dram = false;
   // Exact scans cost four times the memory traffic of codes.
   ProbeSource probe_source = ProbeSource::kCodes;
   // Of segments that are sealed from now on: docs/CODES.md has what each kind

@@ -145,6 +145,9 @@ int ParseStoreFlags(int argc, char** argv, StoreFlags* flags) {
   app.add_option("--dram-mib", flags->dram_mib, "memory for blocks, in MiB")
       ->check(CLI::Range(size_t{1}, size_t{1} << 26))
       ->capture_default_str();
+  app.add_flag("--prefault-dram", flags->prefault_dram,
+               "take all of that memory at start, not as it fills: first puts "
+               "are faster, and too little memory shows at once");
   app.add_option("--transports", flags->transports,
                  "data plane: auto, tcp or shm")
       ->check(CLI::IsMember({"auto", "tcp", "shm"}))

@@ -16,6 +16,7 @@ struct StoreFlags {
   std::string listen = "127.0.0.1:0";
   std::string metrics = "127.0.0.1:0";
   size_t dram_mib = 1024;
+  bool prefault_dram = false;
   std::string transports = "auto";
   std::string transport_probe = "on";
   std::string ready_file;

@@ -105,6 +105,14 @@ class Daemon {
     }
     return "";
   }
+  // The memory that it holds now.
+  size_t ResidentBytes() const {
+    std::istringstream statm(
+        ReadFile("/proc/" + std::to_string(pid_) + "/statm"));
+    size_t mapped = 0, resident = 0;
+    statm >> mapped >> resident;
+    return resident * sysconf(_SC_PAGESIZE);
+  }
   // The exit code; -1 when a signal ended it.
   int Join() {
     int status = 0;

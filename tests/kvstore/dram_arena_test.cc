@@ -1,7 +1,9 @@
 #include "kvstore/dram_arena.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "common/rng.h"
@@ -34,6 +36,21 @@ TEST(DramArenaTest, RefusesWhatDoesNotFit) {
   EXPECT_TRUE(absl::IsResourceExhausted(arena->Allocate(1).status()));
   arena->Free(*all);
   EXPECT_FALSE(DramArena::Create(0).ok());
+}
+
+size_t ResidentPages(const DramArena& arena) {
+  std::vector<unsigned char> pages(arena.capacity_bytes() / kPage);
+  EXPECT_EQ(mincore(arena.bytes().data(), arena.capacity_bytes(), pages.data()),
+            0);
+  return std::count_if(pages.begin(), pages.end(),
+                       [](unsigned char page) { return (page & 1) != 0; });
+}
+
+TEST(DramArenaTest, PrefaultTakesEveryPage) {
+  auto arena = *DramArena::Create(1000 * kPage);
+  EXPECT_EQ(ResidentPages(*arena), 0);
+  arena->Prefault();
+  EXPECT_EQ(ResidentPages(*arena), 1000);
 }
 
 TEST(DramArenaTest, TakesTheBestFit) {

@@ -86,6 +86,17 @@ TEST(StoreDaemonTest, ServesAWorkerOverUcx) {
   EXPECT_NE(daemon.Log().find("INSECURE"), std::string::npos);
 }
 
+TEST(StoreDaemonTest, TakesItsMemoryAtStartWhereItIsTold) {
+  constexpr size_t kArenaBytes = size_t{256} << 20;
+  for (const bool prefault : {false, true}) {
+    Daemon daemon({"--dram-mib=256",
+                   prefault ? "--prefault-dram" : "--log-level=info"});
+    ASSERT_FALSE(daemon.Ready().empty()) << daemon.Log();
+    EXPECT_EQ(daemon.ResidentBytes() >= kArenaBytes, prefault)
+        << daemon.ResidentBytes();
+  }
+}
+
 // Connects to the store and waits until both have measured their ways.
 void MeasureTheWay(const std::string& address, const std::string& transports,
                    Metrics* metrics) {
