@@ -44,8 +44,8 @@ float Encode(std::span<const float> sums, int tokens, int8_t* codes) {
 
 TailCells::TailCells(const KvGeometry& geometry)
     : geometry_(geometry), layers_(geometry.layers) {
-  for (Layer& layer : layers_) {
-    for (Plane* plane : {&layer.keys, &layer.values}) {
+  for (int layer = kTailFirstLayer; layer < geometry.layers; ++layer) {
+    for (Plane* plane : {&layers_[layer].keys, &layers_[layer].values}) {
       plane->sums.resize(size_t(geometry.kv_heads) * geometry.head_dim);
     }
   }
@@ -53,6 +53,7 @@ TailCells::TailCells(const KvGeometry& geometry)
 
 void TailCells::Take(int layer, int tokens, const DeviceArena& from,
                      const std::vector<PageTable>& tables) {
+  if (layer < kTailFirstLayer) return;
   std::vector<int32_t> slots(geometry_.kv_heads);
   const int blocks = tokens / kBlockTokens;
   for (Plane* plane : {&layers_[layer].keys, &layers_[layer].values}) {
@@ -69,6 +70,7 @@ void TailCells::Take(int layer, int tokens, const DeviceArena& from,
 
 void TailCells::AddBlock(int layer, const DeviceArena& from,
                          std::span<const int32_t> slots) {
+  if (layer < kTailFirstLayer) return;
   Layer& at = layers_[layer];
   const int block = at.blocks++;
   const size_t heads = geometry_.kv_heads;
@@ -150,7 +152,8 @@ size_t TailCells::bytes() const {
 }
 
 size_t TailCells::BytesOf(const KvGeometry& geometry, int blocks) {
-  const size_t planes = 2 * size_t(geometry.layers) * geometry.kv_heads;
+  const int layers = std::max(geometry.layers - kTailFirstLayer, 0);
+  const size_t planes = 2 * size_t(layers) * geometry.kv_heads;
   const size_t cell = geometry.head_dim + sizeof(float);
   return planes * (CellsOf(blocks) * cell + geometry.head_dim * sizeof(float));
 }

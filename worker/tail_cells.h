@@ -14,6 +14,12 @@
 
 namespace forecache {
 
+// The first layer with a tail.  What the very first layer attends to are tokens
+// of one kind, and the mean of their neighbours does not stand for them: it
+// multiplies that layer's error by 4 to 13, and takes a fifth off the others'
+// (docs/QUALITY.md, "Where the tail does harm").
+inline constexpr int kTailFirstLayer = 1;
+
 // Cells of the prompt are taken as it streams by, and they go on with the
 // blocks that are decoded: the newest cell may be part full.
 //
@@ -28,7 +34,8 @@ class TailCells {
   void Take(int layer, int tokens, const DeviceArena& from,
             const std::vector<PageTable>& tables);
 
-  // The next block of a layer is full: `slots` hold it, one a head.
+  // The next block of a layer is full: `slots` hold it, one a head.  Layers
+  // before kTailFirstLayer are taken no notice of, here as everywhere.
   void AddBlock(int layer, const DeviceArena& from,
                 std::span<const int32_t> slots);
 

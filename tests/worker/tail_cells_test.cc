@@ -53,22 +53,22 @@ class TailCellsTest : public ::testing::Test {
     return tables;
   }
 
-  void AddBlock(int block, TailCells* cells) const {
+  void AddBlock(int layer, int block, TailCells* cells) const {
     std::vector<int32_t> slots;
     for (int head = 0; head < kGeometry.kv_heads; ++head) {
       slots.push_back(slots_[head * kBlocks + block]);
     }
-    cells->AddBlock(1, *arena_, slots);
+    cells->AddBlock(layer, *arena_, slots);
   }
 
-  // What the tail of layer 1 is where `resident` was attended to no avail.
-  std::vector<float> Attend(const std::vector<int32_t>& resident,
+  // What the tail of a layer is where `resident` was attended to no avail.
+  std::vector<float> Attend(int layer, const std::vector<int32_t>& resident,
                             TailCells* cells) const {
     LayerTables tables;
     tables.blocks.assign(kGeometry.kv_heads, resident);
     std::vector<float> out(q_.size()),
         lse(kRows, -std::numeric_limits<float>::infinity());
-    cells->Add(1, q_.data(), kScale, tables, out, lse);
+    cells->Add(layer, q_.data(), kScale, tables, out, lse);
     out.insert(out.end(), lse.begin(), lse.end());
     return out;
   }
@@ -100,7 +100,7 @@ class TailCellsTest : public ::testing::Test {
 TEST_F(TailCellsTest, StandsForMeansOfItsTokens) {
   TailCells cells(kGeometry);
   cells.Take(1, kBlocks * kBlockTokens, *arena_, Tables());
-  const std::vector<float> got = Attend({}, &cells);
+  const std::vector<float> got = Attend(1, {}, &cells);
   const int d = kGeometry.head_dim, tokens = kBlocks * kBlockTokens;
   for (int row = 0; row < kRows; ++row) {
     const int head = row / kGeometry.group;
@@ -129,21 +129,33 @@ TEST_F(TailCellsTest, GrowsByBlocksAsIfTakenAtOnce) {
   whole.Take(1, kBlocks * kBlockTokens, *arena_, Tables());
   // The third block is not full yet when the prompt ends.
   grown.Take(1, 2 * kBlockTokens + 7, *arena_, Tables());
-  for (int block = 2; block < kBlocks; ++block) AddBlock(block, &grown);
-  EXPECT_EQ(Attend({}, &grown), Attend({}, &whole));
-  EXPECT_EQ(Attend({0, 5, 9}, &grown), Attend({0, 5, 9}, &whole));
+  for (int block = 2; block < kBlocks; ++block) AddBlock(1, block, &grown);
+  EXPECT_EQ(Attend(1, {}, &grown), Attend(1, {}, &whole));
+  EXPECT_EQ(Attend(1, {0, 5, 9}, &grown),
+            Attend(1, {0, 5, 9}, &whole));
 }
 
 TEST_F(TailCellsTest, WhatIsResidentDoesNotCountTwice) {
   TailCells cells(kGeometry);
   cells.Take(1, kBlocks * kBlockTokens, *arena_, Tables());
   // Of the last cell half is resident; what is newer has no cell.
-  const auto less = Attend({8, 10}, &cells), all = Attend({}, &cells);
+  const auto less = Attend(1, {8, 10}, &cells), all = Attend(1, {}, &cells);
   EXPECT_NE(less, all);
   EXPECT_LT(less.back(), all.back());  // a log-sum-exp
   std::vector<int32_t> every(kBlocks);
   std::iota(every.begin(), every.end(), 0);
-  for (const float x : Attend(every, &cells)) {
+  for (const float x : Attend(1, every, &cells)) {
+    EXPECT_TRUE(x == 0 || std::isinf(x)) << x;
+  }
+}
+
+TEST_F(TailCellsTest, TheFirstLayerHasNone) {
+  TailCells cells(kGeometry);
+  const size_t empty = cells.bytes();
+  cells.Take(0, kBlocks * kBlockTokens, *arena_, Tables());
+  AddBlock(0, 0, &cells);
+  EXPECT_EQ(cells.bytes(), empty);
+  for (const float x : Attend(0, {}, &cells)) {
     EXPECT_TRUE(x == 0 || std::isinf(x)) << x;
   }
 }
@@ -155,7 +167,7 @@ TEST_F(TailCellsTest, TakesAboutWhatIsPlannedForIt) {
   }
   EXPECT_EQ(cells.bytes(), TailCells::BytesOf(kGeometry, kBlocks));
   for (int block = 0; block < 100; ++block) {
-    AddBlock(block % kBlocks, &cells);
+    AddBlock(1, block % kBlocks, &cells);
   }
   EXPECT_LT(cells.bytes(),
             TailCells::BytesOf(kGeometry, kBlocks + 2 * 100));
