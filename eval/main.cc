@@ -50,8 +50,9 @@ constexpr char kLossTexts[] = "novel,maths,code,recall";
 const Table kFullTables[] = {
     {"oracle,last+c+t+shared+lent,ema:0.3+c+t+shared+lent,paper/5", "1/16,1/32",
      kLossTexts},
-    {"default,last+c+tail,last+c+t+shared+lent+profile+tail", "1/16,1/32",
-     kLossTexts},
+    {"default,last+c+t+shared+lent+profile,last+c+t+shared+lent+tail,"
+     "last+c+t12+shared+lent+profile+tail,last+c+tail",
+     "1/16,1/32", kLossTexts},
     {"oracle,default,last+c+t+shared+lent,last", "1/16,1/32", "facts"},
     {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
      "last+c+t0.1+shared+lent",

@@ -225,7 +225,9 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
         ": nothing is probed where corrections' scans are shared; ask for "
         "shared_scan: false"));
   }
-  options.profiled_budget = request.profiled_budget();
+  options.profiled_budget = request.has_profiled_budget()
+                                ? request.profiled_budget()
+                                : prefetch.budget.corrected > 0;
   options.probe_share = request.probe_share();
   if (request.predictor() == kOracle) {  // all is chosen by corrections
     options.predictor = "stream";

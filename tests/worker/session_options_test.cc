@@ -27,6 +27,18 @@ TEST(SessionOptionsTest, DefaultIsOneScanWithLentCorrections) {
             options->prefetch.budget.blocks - options->prefetch.budget.Floor());
 }
 
+TEST(SessionOptionsTest, AProfileSharesTheBudgetOutWhereThereAreCorrections) {
+  v1::GenerateRequest request;
+  EXPECT_TRUE(ReadSessionOptions(request, 7000)->profiled_budget);
+  request.set_profiled_budget(false);
+  EXPECT_FALSE(ReadSessionOptions(request, 7000)->profiled_budget);
+  request.clear_profiled_budget();
+  request.set_corrected_blocks(0);
+  EXPECT_FALSE(ReadSessionOptions(request, 7000)->profiled_budget);
+  request.set_profiled_budget(true);
+  EXPECT_TRUE(ReadSessionOptions(request, 7000)->profiled_budget);
+}
+
 TEST(SessionOptionsTest, ProbesAreAskedForWithoutSharedScans) {
   v1::GenerateRequest request;
   const auto refused = [&](const std::string& field) {
