@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kAnswerTokens = 14;
 constexpr int kContinuationTokens = 40;  // printed, not judged
+constexpr char kNoBlocks[] = "stream";   // the predictor that chooses none
 
 bool IsTerminal() { return isatty(STDOUT_FILENO) == 1; }
 
@@ -21,6 +22,15 @@ std::string OneLine(std::string text) {
     if (c == '\n' || c == '\r') c = ' ';
   }
   return text;
+}
+
+v1::GenerateRequest Options::Request(v1::Mode mode) const {
+  v1::GenerateRequest request;
+  request.set_mode(mode);
+  request.set_budget_fraction(budget);
+  request.set_predictor(predictor);
+  if (predictor != kNoBlocks) request.set_traffic_target(traffic);
+  return request;
 }
 
 Acts::Acts(const Options& options, const Story& story, Client* client)
@@ -50,15 +60,12 @@ absl::StatusOr<Answer> Acts::Ask(v1::GenerateRequest request, bool show,
 }
 
 v1::GenerateRequest Acts::Question(const Fact& fact, v1::Mode mode) const {
-  v1::GenerateRequest request;
+  v1::GenerateRequest request = options_.Request(mode);
   request.set_prompt(story_.text);
   request.set_question(fact.question);
   request.set_request_id("question");
   request.set_max_tokens(kAnswerTokens);
   request.add_stop("\n");
-  request.set_mode(mode);
-  request.set_budget_fraction(options_.budget);
-  request.set_predictor(options_.predictor);
   return request;
 }
 
@@ -128,12 +135,9 @@ absl::Status Acts::AskAll(Findings* findings) {
 absl::Status Acts::Continue(Findings* findings) {
   std::printf("\n3. The text goes on\n");
   for (const v1::Mode mode : {v1::EXACT, v1::SPARSE}) {
-    v1::GenerateRequest request;
+    v1::GenerateRequest request = options_.Request(mode);
     request.set_prompt(story_.text);
     request.set_request_id("continue");
-    request.set_mode(mode);
-    request.set_budget_fraction(options_.budget);
-    request.set_predictor(options_.predictor);
     request.set_max_tokens(kContinuationTokens);
     std::printf("    %-6s |", mode == v1::EXACT ? "exact" : "sparse");
     FC_RETURN_IF_ERROR(Ask(request, true, findings).status());
@@ -163,7 +167,8 @@ absl::Status Acts::Prove(Findings* findings) {
   std::printf("  predictor stream (sinks and recent window only):\n");
   for (const Fact& fact : story_.facts) {
     v1::GenerateRequest request = Question(fact, v1::SPARSE);
-    request.set_predictor("stream");
+    request.set_predictor(kNoBlocks);
+    request.clear_traffic_target();
     std::printf("    %s ...|", OneLine(fact.question).c_str());
     FC_ASSIGN_OR_RETURN(const Answer answer, Ask(request, true, findings));
     const bool right = Recalls(fact, answer.text);

@@ -30,14 +30,11 @@ absl::Status FaultActs::Run(Findings* findings) {
 }
 
 v1::GenerateRequest FaultActs::Continuation() const {
-  v1::GenerateRequest request;
+  v1::GenerateRequest request = options_.Request(v1::SPARSE);
   request.set_prompt(story_.text);
   request.set_request_id("kill");
-  request.set_mode(v1::SPARSE);
   // What is not there is waited for: so both answers see the same blocks.
   request.set_late_policy(v1::STRICT);
-  request.set_budget_fraction(options_.budget);
-  request.set_predictor(options_.predictor);
   request.set_max_tokens(kAnswerTokens);
   return request;
 }
@@ -101,15 +98,12 @@ absl::Status FaultActs::Kill(Findings* findings) {
 }
 
 v1::GenerateRequest FaultActs::Question(const std::string& request_id) const {
-  v1::GenerateRequest request;
+  v1::GenerateRequest request = options_.Request(v1::SPARSE);
   request.set_prompt(story_.text);
   request.set_question(story_.facts[0].question);
   request.set_request_id(request_id);
   request.set_max_tokens(kQuestionTokens);
   request.add_stop("\n");
-  request.set_mode(v1::SPARSE);
-  request.set_budget_fraction(options_.budget);
-  request.set_predictor(options_.predictor);
   return request;
 }
 

@@ -213,6 +213,7 @@ absl::Status WriteJson(const Options& options, const Findings& f,
   json["transport"] = s.transport();
   json["isa"] = s.isa();
   json["predictor"] = s.predictor();
+  json["traffic_target"] = options.traffic;
   json["facts_both"] = f.facts_both;
   json["first_token"] = {{"cold_s", f.cold_seconds},
                          {"warm_s", f.warm_seconds},

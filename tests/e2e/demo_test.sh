@@ -42,7 +42,7 @@ assert found["kill"]["same_answer"] and found["kill"]["pause_ms"] > 0, found
 assert found["flip"]["refused"] >= 1 and found["flip"]["same_answer"], found
 # Where others use the machine, its time says nothing.
 if os.getloadavg()[0] < 2 * os.cpu_count():
-    assert found["demo_seconds"] < 200, found["demo_seconds"]
+    assert found["demo_seconds"] < 300, found["demo_seconds"]
 CHECK
 status=$?
 rm -f "$json"
