@@ -47,7 +47,8 @@ WorkerMetrics::WorkerMetrics(Metrics* m)
                         "KV blocks asked for whose store was not there")),
       probes_partial_(
           m->AddCounter("forecache_worker_probes_partial_total",
-                        "Probes that went on without one of the stores")),
+                        "Probes and corrections that went on without one of "
+                        "the stores")),
       puts_moved_(m->AddCounter("forecache_worker_puts_moved_total",
                                 "Puts that another store took")),
       stores_lost_(m->AddCounter(kEvents, kEventsHelp, {{"event", "lost"}})),

@@ -23,7 +23,7 @@ namespace forecache {
 
 struct StoreGroupCounters {
   uint64_t blocks_unavailable = 0;  // asked for, and their store was not there
-  uint64_t probes_partial = 0;      // merged without one of the members
+  uint64_t probes_partial = 0;  // and corrections, without one of the members
   uint64_t puts_moved = 0;          // to another store than their own
   uint64_t stores_lost = 0;         // connections lost, or silent too long
 };

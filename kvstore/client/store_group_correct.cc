@@ -56,6 +56,7 @@ struct StoreGroup::Impl::CorrectCall : Call {
         heads(geometry.kv_heads) {}
 
   void Finish() override {
+    counters->probes_partial += merge.parts() < holders;
     if (merge.parts() == 0) return;  // nobody replied
     ProbeResult rows = merge.Finish();
     sink->OnCorrected(
@@ -71,6 +72,8 @@ struct StoreGroup::Impl::CorrectCall : Call {
   ProbeMerge merge;
   const bool wants_scores;
   std::vector<CorrectedHead> heads;
+  int holders = 0;  // members that have a part of the range
+  StoreGroupCounters* counters = nullptr;
   CorrectSink* sink = nullptr;
 };
 
@@ -131,9 +134,11 @@ absl::StatusOr<uint64_t> StoreGroup::Correct(const SessionHandle& session,
   }
   std::vector<std::unique_ptr<Impl::CorrectPart>> parts;
   std::vector<int> weight;
+  int holders = 0;
   for (MemberPart& has :
        impl_->sessions->Parts(session.id, correction.blocks)) {
     const Impl::Member& member = impl_->members[has.member];
+    ++holders;
     if (!impl_->IsUp(has.member) || member.lagging) continue;
     weight.push_back(BlocksInRange(has, correction.first, correction.end));
     parts.push_back(std::make_unique<Impl::CorrectPart>());
@@ -158,6 +163,8 @@ absl::StatusOr<uint64_t> StoreGroup::Correct(const SessionHandle& session,
                                                    correction);
   Impl::CorrectCall* call = added.get();
   call->sink = sink;
+  call->holders = holders;
+  call->counters = &impl_->counters;
   call->done = std::move(done);
   impl_->AddCall(std::move(added));
   const uint64_t id = call->id;

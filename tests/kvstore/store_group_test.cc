@@ -309,6 +309,27 @@ TEST_F(StoreGroupTest, CorrectionsShareTheSlots) {
   EXPECT_EQ(scores.log_probability, sink.scores);
 }
 
+TEST_F(StoreGroupTest, ACorrectionWithoutAStoreIsCounted) {
+  TestContext context(12, kSegments);
+  const SessionHandle session = Open(context).handle;
+  ASSERT_EQ(PutAll(session, context), absl::OkStatus());
+  const int dead = sessions_->Find(session.id, 0).member;
+  stores_[dead]->Kill();
+  ASSERT_TRUE(Until([&] { return !lost_.empty(); }));
+  const int its = Spread(session, kSegments)[dead] * kSegmentBlocks;
+  TestCorrection correction(context.geometry(), kBlocks, 6);
+  KeepingCorrectSink sink;
+  ASSERT_EQ(Await([&](StoreGroup::Done done) {
+              return group_->Correct(session, correction.Request(), &sink,
+                                     std::move(done))
+                  .status();
+            }),
+            absl::OkStatus());
+  EXPECT_EQ(sink.answered.size(), 12u);
+  EXPECT_EQ(sink.blocks.size(), its == kBlocks ? 0u : 12u);
+  EXPECT_EQ(group_->group_counters().probes_partial, 1u);
+}
+
 TEST_F(StoreGroupTest, AStoreThatLostTheSessionIsTold) {
   TestContext context(13, kSegments);
   const SessionHandle session = Open(context).handle;
