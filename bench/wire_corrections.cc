@@ -21,8 +21,8 @@ constexpr uint64_t kResidentWord = 0x5555555555555555;
 // Threads: the worker's.
 class Corrector : private CorrectSink {
  public:
-  Corrector(WireWorker* worker, const WireLength& length)
-      : worker_(worker), length_(length) {
+  Corrector(WireWorker* worker, const WireLength& length, bool with_tail)
+      : worker_(worker), length_(length), with_tail_(with_tail) {
     const KvGeometry& geometry = length.context->session.geometry;
     resident_.assign(size_t{1} * geometry.kv_heads *
                          wire::ResidentWords(length.blocks),
@@ -47,6 +47,7 @@ class Corrector : private CorrectSink {
 
   WireWorker* const worker_;
   const WireLength length_;
+  const bool with_tail_;
   std::vector<uint64_t> resident_;
   std::vector<uint32_t> slot_count_;
   uint32_t next_slot_ = 0;
@@ -64,6 +65,7 @@ absl::StatusOr<Nanos> Corrector::TimeOne(int layer) {
   request.scale = 1.0f / std::sqrt(static_cast<float>(geometry.head_dim));
   request.q = q;
   request.end = length_.blocks;
+  request.wants_tail = with_tail_;
   request.resident = resident_;
   request.slot_count = slot_count_;
   request.slots = slots;
@@ -81,9 +83,9 @@ absl::StatusOr<Nanos> Corrector::TimeOne(int layer) {
 }
 
 absl::Status MeasureOne(const WirePath& path, const WireLength& length,
-                        const std::string& figure, int corrections,
-                        WireReport* report) {
-  Corrector corrector(path.worker.get(), length);
+                        const std::string& figure, bool with_tail,
+                        int corrections, WireReport* report) {
+  Corrector corrector(path.worker.get(), length, with_tail);
   BenchFigure times;
   for (int i = 0; i < corrections; ++i) {
     FC_ASSIGN_OR_RETURN(
@@ -106,13 +108,15 @@ absl::Status MeasureCorrections(const WirePath& path,
   const std::string figure = path.name == "shm" ? "correct" : "correct_tcp";
   for (const WireLength& length : WireLengths(contexts, sizes)) {
     FC_RETURN_IF_ERROR(
-        MeasureOne(path, length, figure, sizes.corrections, report));
+        MeasureOne(path, length, figure, false, sizes.corrections, report));
+    FC_RETURN_IF_ERROR(MeasureOne(path, length, absl::StrCat(figure, "_tail"),
+                                  true, sizes.corrections, report));
     FetchStream load(path.worker.get(), length.context,
                      BlocksOfOnePush(length.context->session.geometry),
                      kLoadWindow);
     load.Start();
     const absl::Status loaded =
-        MeasureOne(path, length, absl::StrCat(figure, "_loaded"),
+        MeasureOne(path, length, absl::StrCat(figure, "_loaded"), false,
                    sizes.corrections, report);
     load.Stop();
     FC_RETURN_IF_ERROR(loaded);

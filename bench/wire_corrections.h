@@ -9,9 +9,10 @@
 
 namespace forecache {
 
-// One repeat of correct_p50_ms and correct_p99_ms, and of the same with
-// fetches under way, correct_loaded_p50_ms and _p99_ms; over TCP the names have
-// "_tcp" behind "correct".
+// One repeat of correct_p50_ms and correct_p99_ms; of the same with the tail in
+// the reply, correct_tail_p50_ms and _p99_ms; and with fetches under way,
+// correct_loaded_p50_ms and _p99_ms; over TCP the names have "_tcp" behind
+// "correct".
 absl::Status MeasureCorrections(const WirePath& path,
                                 const WireContexts& contexts,
                                 const WireSizes& sizes, WireReport* report);

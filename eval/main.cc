@@ -30,7 +30,7 @@ constexpr int kArenaMib = 512;
 
 struct Options {
   std::vector<std::string> policies = {"stream", "oracle", "ema",    "last",
-                                       "last+c", "last+tail", "default"};
+                                       "last+c", "last+c+tail", "default"};
   std::vector<std::string> budgets = {"1/16", "1/32"};
   std::vector<std::string> texts = TextNames();
   TextOptions text;
@@ -50,7 +50,8 @@ constexpr char kLossTexts[] = "novel,maths,code,recall";
 const Table kFullTables[] = {
     {"oracle,last+c+t+shared+lent,ema:0.3+c+t+shared+lent,paper/5", "1/16,1/32",
      kLossTexts},
-    {"default,last+c+t+shared+lent+profile,last+c+t+shared+lent+tail,"
+    {"default,oracle+tail,last+c+t+shared+lent+profile,"
+     "last+c+t+shared+lent+tail,last+c+t0.1+shared+lent+profile+tail,"
      "last+c+t12+shared+lent+profile+tail,last+c+tail",
      "1/16,1/32", kLossTexts},
     {"oracle,default,last+c+t+shared+lent,last", "1/16,1/32", "facts"},

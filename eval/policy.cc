@@ -103,6 +103,11 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& text) {
                        "+profile, +pSHARE, +tail"));
     }
   }
+  if (policy.tail && !policy.corrects && policy.predictor != "oracle") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--policy: '", text,
+                     "': +tail comes with corrections, which need +c"));
+  }
   return policy;
 }
 

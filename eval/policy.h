@@ -26,7 +26,8 @@ namespace forecache::eval {
 //   +lent   corrections' places go round beside the budget of each head
 //   +profile  the budget is shared out by the model's profile
 //   +pSHARE probes are adaptive, at most that share of them
-//   +tail   what is not resident weighs in by its means
+//   +tail   what is not resident weighs in by the stores' attention over it;
+//           needs +c, or the oracle
 struct Policy {
   std::string name;  // as given
   std::string predictor;

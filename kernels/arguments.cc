@@ -76,6 +76,19 @@ void CheckArguments(const CodeScan& args) {
   FC_CHECK(args.q != nullptr);
   if (args.plane_count == 0) return;
   FC_CHECK(args.planes != nullptr && args.block_max != nullptr);
+  FC_CHECK(args.logits == nullptr ||
+           args.logit_stride >= size_t(args.plane_count) * kCodePlaneTokens)
+      << "logit_stride=" << args.logit_stride;
+}
+
+void CheckArguments(const ValueScan& args) {
+  CheckHeadDim(args.head_dim);
+  CheckGroup(args.group);
+  FC_CHECK(args.plane != nullptr && args.logits != nullptr &&
+           args.block_max != nullptr && args.lse != nullptr);
+  FC_CHECK(args.mass != nullptr && args.keys != nullptr &&
+           args.values != nullptr);
+  FC_CHECK(args.blocks < 1u << kCodePlaneBlocks) << args.blocks;
 }
 
 size_t CodePlaneBytes(int head_dim) {

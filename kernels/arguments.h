@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "kernels/block_scores.h"
 #include "kernels/code_scan.h"
+#include "kernels/value_plane.h"
 
 namespace forecache {
 
@@ -13,6 +14,7 @@ void CheckArguments(const ChunkAttention& args);
 void CheckArguments(const ExactScores& args);
 void CheckArguments(const CodeScores& args);
 void CheckArguments(const CodeScan& args);
+void CheckArguments(const ValueScan& args);
 
 // Tokens that a page table names.
 inline int TableTokens(const PageTable& table) {

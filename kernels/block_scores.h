@@ -76,6 +76,15 @@ struct CodeScores {
 void CodeScoresRef(const CodeScores& args);
 void CodeScoresCpu(const CodeScores& args);
 
+// exp of this is below what a 16-bit history of probabilities keeps.
+inline constexpr float kNegligibleLogProbability = -16.0f;
+
+// probability[i] = exp(log_probability[i] + shift), of f16 numbers; 0 where
+// that is negligible.  Relative error below 2e-6.
+// REQUIRES: sums are at most about 0.
+void BlockProbabilities(const uint16_t* log_probability, float shift, int count,
+                        float* probability);
+
 // The instruction set that the cpu backend chose: see attention.h.
 std::string KernelIsa();
 

@@ -70,6 +70,10 @@ struct CodeScan {
   // planes[1], ...
   float* block_max = nullptr;
   size_t row_stride = 0;
+  // [group] rows, `logit_stride` floats apart: each token's logit.  Null where
+  // none is needed.
+  float* logits = nullptr;
+  size_t logit_stride = 0;
   // [group], over all the planes; -inf without planes.  Null where it is not
   // needed: that saves 10 to 15 % of the time.
   float* lse = nullptr;

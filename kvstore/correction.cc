@@ -16,6 +16,12 @@ size_t Rows(const KvGeometry& geometry) {
   return size_t{1} * geometry.kv_heads * geometry.group;
 }
 
+// Of a reply: see wire::CorrectReplyBody.
+size_t TailBytes(const KvGeometry& geometry) {
+  return Rows(geometry) *
+         (sizeof(float) + 2 * geometry.head_dim * sizeof(uint16_t));
+}
+
 // The next `count` items of a payload.
 template <typename T>
 std::span<const T> Take(ByteView* rest, size_t count) {
@@ -30,7 +36,7 @@ absl::Status ValidateRange(const wire::CorrectBody& body) {
         absl::StrCat("range is [", body.first, ", ", body.end,
                      "), must lie in [0, ", body.blocks, ")"));
   }
-  if ((body.flags & ~uint32_t{wire::kCorrectWantsScores}) != 0) {
+  if ((body.flags & ~wire::kCorrectFlagsKnown) != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("flags are ", body.flags, ", of which some are unknown"));
   }
@@ -67,8 +73,9 @@ size_t CorrectPayloadBytes(const KvGeometry& geometry, size_t blocks,
 }
 
 size_t CorrectReplyBytes(const KvGeometry& geometry, int blocks,
-                         bool wants_scores) {
-  const size_t heads = geometry.kv_heads * sizeof(wire::CorrectedHead);
+                         bool wants_scores, bool wants_tail) {
+  const size_t heads = geometry.kv_heads * sizeof(wire::CorrectedHead) +
+                       (wants_tail ? TailBytes(geometry) : 0);
   if (wants_scores) return heads + ProbeReplyBytes(geometry, blocks);
   return heads + Rows(geometry) * sizeof(float);
 }
@@ -104,10 +111,12 @@ absl::Status ParseCorrection(const KvGeometry& geometry,
   request->end = static_cast<int>(body.end);
   request->threshold = body.threshold;
   request->wants_scores = (body.flags & wire::kCorrectWantsScores) != 0;
+  request->wants_tail = (body.flags & wire::kCorrectWantsTail) != 0;
   status = ValidateProbe(geometry, request->probe);
   if (!status.ok()) return status;
   if (CorrectReplyBytes(geometry, request->probe.blocks,
-                        request->wants_scores) > kMessageBytesMax) {
+                        request->wants_scores,
+                        request->wants_tail) > kMessageBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat(
         "blocks is ", body.blocks, ": the reply would pass ",
         kMessageBytesMax, " bytes"));
@@ -122,7 +131,8 @@ size_t Corrector::CorrectHead(const SessionSnapshot& session,
   const KvGeometry& geometry = session.geometry;
   const int blocks = request.probe.blocks;
   const size_t group = geometry.group;
-  const size_t covered = prober_.ScanHead(session, request.probe, kv_head);
+  const size_t covered = prober_.ScanHead(session, request.probe, kv_head,
+                                          request.wants_tail);
   const HeadScores& scores = prober_.scores();
 
   lse_.resize(group);
@@ -159,11 +169,42 @@ size_t Corrector::CorrectHead(const SessionSnapshot& session,
   std::memcpy(out + kv_head * group * sizeof(float), scores.lse.data(),
               group * sizeof(float));
   out += Rows(geometry) * sizeof(float);
+  if (request.wants_tail) {
+    WriteTail(session, request, kv_head, std::span(chosen).first(best.count),
+              out);
+    out += TailBytes(geometry);
+  }
   if (request.wants_scores) {
     WriteHeadScores(scores, blocks,
                     out + kv_head * group * blocks * sizeof(uint16_t));
   }
   return covered;
+}
+
+void Corrector::WriteTail(const SessionSnapshot& session,
+                          const CorrectionRequest& request, int kv_head,
+                          std::span<const uint32_t> pushed, std::byte* out) {
+  const KvGeometry& geometry = session.geometry;
+  const size_t words = wire::ResidentWords(request.probe.blocks);
+  const auto resident = request.resident.subspan(kv_head * words, words);
+  attended_.assign(resident.begin(), resident.end());
+  for (const uint32_t block : pushed) {
+    attended_[block / 64] |= uint64_t{1} << (block % 64);
+  }
+  tail_.Attend(session, request.probe, kv_head, prober_.scores(), attended_);
+  const size_t first = size_t{1} * kv_head * geometry.group;
+  const std::span<const float> lse = tail_.lse();
+  std::memcpy(out + first * sizeof(float), lse.data(), lse.size_bytes());
+  out += Rows(geometry) * sizeof(float);
+  for (const std::span<const float> part : {tail_.keys(), tail_.values()}) {
+    std::byte* to = out + first * geometry.head_dim * sizeof(uint16_t);
+    for (const float x : part) {
+      const uint16_t bits = FloatToF16(x);
+      std::memcpy(to, &bits, sizeof(bits));
+      to += sizeof(bits);
+    }
+    out += Rows(geometry) * geometry.head_dim * sizeof(uint16_t);
+  }
 }
 
 }  // namespace forecache

@@ -10,6 +10,7 @@
 #include "common/bytes.h"
 #include "kvstore/probe.h"
 #include "kvstore/session.h"
+#include "kvstore/tail.h"
 #include "kvstore/wire.h"
 
 namespace forecache {
@@ -23,6 +24,7 @@ struct CorrectionRequest {
   int end = 0;
   float threshold = 0;
   bool wants_scores = false;
+  bool wants_tail = false;
   std::span<const uint64_t> resident;    // [kv_heads][ResidentWords(blocks)]
   std::span<const float> local_lse;      // [kv_heads][group]
   std::span<const uint32_t> slot_count;  // [kv_heads]
@@ -34,7 +36,7 @@ size_t CorrectPayloadBytes(const KvGeometry& geometry, size_t blocks,
                            size_t slots);
 // Bytes of the reply's payload.
 size_t CorrectReplyBytes(const KvGeometry& geometry, int blocks,
-                         bool wants_scores);
+                         bool wants_scores, bool wants_tail);
 
 // Takes a message apart; the spans view `payload`.  kInvalidArgument names the
 // field that is outside its limit.
@@ -60,9 +62,16 @@ class Corrector {
                      std::vector<wire::FetchEntry>* picks);
 
  private:
+  // Writes a head's share of the tail to `out`, where the tail begins.
+  void WriteTail(const SessionSnapshot& session,
+                 const CorrectionRequest& request, int kv_head,
+                 std::span<const uint32_t> pushed, std::byte* out);
+
   Prober prober_;
-  std::vector<float> merged_;  // of one KV head, by block
-  std::vector<float> lse_;     // [group], local keys included
+  TailScanner tail_;
+  std::vector<uint64_t> attended_;  // by bit: resident, or pushed
+  std::vector<float> merged_;       // of one KV head, by block
+  std::vector<float> lse_;          // [group], local keys included
 };
 
 }  // namespace forecache

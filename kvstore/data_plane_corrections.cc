@@ -52,7 +52,7 @@ void DataPlane::OnCorrect(Endpoint* from, const wire::Message& message) {
   }
   correction.reply_bytes = CorrectReplyBytes(
       correction.session.geometry, correction.request.probe.blocks,
-      correction.request.wants_scores);
+      correction.request.wants_scores, correction.request.wants_tail);
   correction.work =
       ScanWork(correction.session.geometry, correction.request.probe);
 }
@@ -79,7 +79,8 @@ absl::Status DataPlane::SendCorrectReply(const QueuedCorrection& correction) {
   wire::CorrectReplyBody body;
   body.layer = static_cast<uint32_t>(request.probe.layer);
   body.blocks = static_cast<uint32_t>(request.probe.blocks);
-  body.flags = request.wants_scores ? uint32_t{wire::kCorrectWantsScores} : 0;
+  body.flags = (request.wants_scores ? wire::kCorrectWantsScores : 0u) |
+               (request.wants_tail ? wire::kCorrectWantsTail : 0u);
   wire::WireHeader header;
   header.type = static_cast<uint16_t>(wire::MessageType::kCorrectReply);
   header.epoch = options_.epoch;

@@ -67,6 +67,10 @@ void Prober::ScanCodes(const KvGeometry& geometry,
   scan.block_max = scores_.block_max.data() + first_ * kSegmentBlocks;
   scan.row_stride = scores_.stride;
   scan.lse = scan_lse_.data();
+  if (!scores_.segments_with_logits.empty()) {
+    scan.logits = scores_.logits.data() + size_t(first_) * kSegmentTokens;
+    scan.logit_stride = scores_.logit_stride();
+  }
   ScanCodesCpu(scan);
   MergeScan();
   planes_.clear();
@@ -113,7 +117,8 @@ void Prober::MergeScan() {
 }
 
 size_t Prober::ScanHead(const SessionSnapshot& session,
-                        const ProbeRequest& request, int kv_head) {
+                        const ProbeRequest& request, int kv_head,
+                        bool wants_logits) {
   const KvGeometry& geometry = session.geometry;
   const int segments =
       std::min<int>(session.segments->size(),
@@ -122,6 +127,10 @@ size_t Prober::ScanHead(const SessionSnapshot& session,
   scores_.block_max.assign(geometry.group * scores_.stride, kNoScore);
   scores_.lse.assign(geometry.group, kNoScore);
   scan_lse_.resize(geometry.group);
+  scores_.segments_with_logits.clear();
+  if (wants_logits) {
+    scores_.logits.resize(geometry.group * scores_.logit_stride());
+  }
   planes_.clear();
   size_t covered = 0;
   for (int number = 0; number < segments; ++number) {
@@ -139,6 +148,7 @@ size_t Prober::ScanHead(const SessionSnapshot& session,
       if (planes_.empty()) first_ = number;
       kind_ = view->code_kind();
       planes_.push_back(codes.data());
+      if (wants_logits) scores_.segments_with_logits.push_back(number);
       covered += geometry.PlaneBytes();
       continue;
     }

@@ -41,6 +41,12 @@ struct HeadScores {
   std::vector<float> block_max;
   std::vector<float> lse;  // [group]
   size_t stride = 0;
+  // If asked for, of what was scored by codes: each token's logit, [group]
+  // [stride * 16].
+  std::vector<float> logits;
+  size_t logit_stride() const { return stride * kBlockTokens; }
+  // Segments whose tokens have logits.
+  std::vector<int> segments_with_logits;
 };
 
 // A Prober owns the scratch memory of scans.
@@ -59,7 +65,7 @@ class Prober {
   // Scores one KV head: see scores().  Returns the bytes of keys covered.
   // REQUIRES: ValidateProbe is OK.
   size_t ScanHead(const SessionSnapshot& session, const ProbeRequest& request,
-                  int kv_head);
+                  int kv_head, bool wants_logits = false);
   // Of the last ScanHead.
   const HeadScores& scores() const { return scores_; }
 

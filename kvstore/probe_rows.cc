@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/limits.h"
+#include "kernels/small_exp.h"
 
 // Loops over rows, compiled for wider vectors too, which makes a correction by
 // 2-bit codes a fifth shorter.  The one that runs is chosen when the program
@@ -23,23 +24,6 @@ namespace {
 
 // exp(-16) of a whole is less than an f16 score can tell from nothing.
 constexpr float kNegligible = -16;
-
-// exp(x) for x in [-80, 0], without a branch.
-inline float SmallExp(float x) {
-  constexpr float kLog2E = 1.44269504f;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: rounds to whole numbers
-  const float t = x * kLog2E;
-  const float shifted = t + kRound;
-  const float f = t - (shifted - kRound);  // in [-0.5, 0.5]
-  float p = 1.3333558e-3f;
-  p = p * f + 9.6181291e-3f;
-  p = p * f + 5.5504109e-2f;
-  p = p * f + 2.4022651e-1f;
-  p = p * f + 6.9314718e-1f;
-  p = p * f + 1.0f;
-  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
-}
 
 // FloatToF16 without a branch, for what is no NaN.
 inline uint16_t ToF16(float value) {

@@ -7,6 +7,7 @@
 #include "common/crc32c.h"
 #include "common/status.h"
 #include "kernels/code_scan.h"
+#include "kernels/value_plane.h"
 
 namespace forecache {
 namespace {
@@ -45,8 +46,13 @@ size_t Segment::CodeStride(const KvGeometry& geometry, CodeKind code_kind) {
   return (CodePlaneBytes(code_kind, geometry.head_dim) + 63) / 64 * 64;
 }
 
+size_t Segment::ValueStride(const KvGeometry& geometry) {
+  return (ValuePlaneBytes(geometry.head_dim) + 63) / 64 * 64;
+}
+
 size_t Segment::CodeBytes(const KvGeometry& geometry, CodeKind code_kind) {
-  return Planes(geometry) * CodeStride(geometry, code_kind);
+  return Planes(geometry) *
+         (CodeStride(geometry, code_kind) + ValueStride(geometry));
 }
 
 absl::StatusOr<std::shared_ptr<Segment>> Segment::Create(
@@ -167,11 +173,16 @@ absl::Status Segment::Seal() {
   FC_ASSIGN_OR_RETURN(codes_,
                       arena_->Allocate(CodeBytes(geometry_, code_kind_)));
   std::byte* code_plane = arena_->At(codes_);
+  std::byte* value_plane =
+      code_plane + Planes(geometry_) * CodeStride(geometry_, code_kind_);
   for (int layer = 0; layer < geometry_.layers; ++layer) {
     for (int head = 0; head < geometry_.kv_heads; ++head) {
       EncodeCodePlane(code_kind_, Part(layer, head, 0, false), geometry_.type,
                       geometry_.head_dim, code_plane);
       code_plane += CodeStride(geometry_, code_kind_);
+      EncodeValuePlane(Part(layer, head, 0, false), Part(layer, head, 0, true),
+                       geometry_.type, geometry_.head_dim, value_plane);
+      value_plane += ValueStride(geometry_);
     }
   }
   sealed_.store(true, std::memory_order_release);
@@ -217,6 +228,15 @@ ByteView Segment::CodePlane(int layer, int kv_head) const {
   size_t plane = size_t{1} * layer * geometry_.kv_heads + kv_head;
   return {arena_->At(codes_) + plane * CodeStride(geometry_, code_kind_),
           CodePlaneBytes(code_kind_, geometry_.head_dim)};
+}
+
+ByteView Segment::ValuePlane(int layer, int kv_head) const {
+  if (!sealed()) return {};
+  const size_t plane = size_t{1} * layer * geometry_.kv_heads + kv_head;
+  return {arena_->At(codes_) +
+              Planes(geometry_) * CodeStride(geometry_, code_kind_) +
+              plane * ValueStride(geometry_),
+          ValuePlaneBytes(geometry_.head_dim)};
 }
 
 absl::Status Segment::CorruptForTest(int layer, int kv_head, int block,

@@ -84,6 +84,9 @@ class SegmentView {
   virtual ByteView CodePlane(int layer, int kv_head) const = 0;
   // Of its code planes.
   virtual CodeKind code_kind() const = 0;
+  // Its value plane (kernels/value_plane.h), as CodePlane; empty too where the
+  // segment was written before there were any.
+  virtual ByteView ValuePlane(int layer, int kv_head) const = 0;
 
   // Flips a bit of a stored part (StoreAdmin.CorruptBlock).  kNotFound when
   // the block is absent.
@@ -108,15 +111,17 @@ struct BlockSource {
 // Lifetime: the arena outlives it.
 class Segment : public SegmentView {
  public:
-  // Takes the memory of all K and V planes; Seal makes codes of `code_kind`.
+  // Takes the memory of all K and V planes; Seal makes codes of `code_kind` and
+  // value planes.
   // kResourceExhausted when the arena has none.
   static absl::StatusOr<std::shared_ptr<Segment>> Create(
       DramArena* arena, const KvGeometry& geometry, CodeKind code_kind);
   // What Create and Seal take from the arena.
   static size_t OpenBytes(const KvGeometry& geometry);
   static size_t CodeBytes(const KvGeometry& geometry, CodeKind code_kind);
-  // From one code plane to the next.
+  // From one code plane to the next, and from one value plane to the next.
   static size_t CodeStride(const KvGeometry& geometry, CodeKind code_kind);
+  static size_t ValueStride(const KvGeometry& geometry);
 
   ~Segment() override;
   Segment(const Segment&) = delete;
@@ -159,7 +164,7 @@ class Segment : public SegmentView {
   // that it can be put again).
   absl::Status Verify();
 
-  // Computes the code planes; no block can be put from now on.
+  // Computes code and value planes; no block can be put from now on.
   // kResourceExhausted when the arena has no room for them.
   // REQUIRES: a SealClaim, and Verify() was OK.
   absl::Status Seal();
@@ -183,6 +188,7 @@ class Segment : public SegmentView {
   ByteView KeyPlane(int layer, int kv_head) const override;
   ByteView CodePlane(int layer, int kv_head) const override;
   CodeKind code_kind() const override { return code_kind_; }
+  ByteView ValuePlane(int layer, int kv_head) const override;
   absl::Status CorruptForTest(int layer, int kv_head, int block,
                               bool value_part, uint32_t bit) const override;
 
@@ -206,7 +212,8 @@ class Segment : public SegmentView {
   const CodeKind code_kind_;
   // K planes [layers][kv_heads], V planes alike, then the checksums.
   const Extent planes_;
-  Extent codes_;  // code planes [layers][kv_heads], once sealed
+  // Once sealed: code planes [layers][kv_heads], then value planes alike.
+  Extent codes_;
   std::unique_ptr<std::atomic<uint8_t>[]> states_;  // [layers][16]
   std::atomic<bool> sealed_{false};
   std::atomic<bool> sealing_{false};

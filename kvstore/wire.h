@@ -24,7 +24,7 @@ static_assert(std::endian::native == std::endian::little,
               "the wire is little-endian");
 
 inline constexpr uint32_t kMagic = 0x31574346;  // "FCW1"
-inline constexpr uint16_t kVersion = 4;
+inline constexpr uint16_t kVersion = 5;
 
 enum class MessageType : uint16_t {
   // HelloBody; payload: HelloProof.  Answered by kHelloAck or kError.  Until
@@ -193,7 +193,10 @@ static_assert(sizeof(CorrectBody) == 32);
 
 enum CorrectFlags : uint32_t {
   kCorrectWantsScores = 1,  // the reply has the rows of a PROBE_REPLY
+  kCorrectWantsTail = 2,    // and attention over what is not pushed either
 };
+inline constexpr uint32_t kCorrectFlagsKnown =
+    kCorrectWantsScores | kCorrectWantsTail;
 
 // A place for one block.  A head's slots are used in their order.
 struct OfferedSlot {
@@ -207,8 +210,12 @@ inline constexpr size_t ResidentWords(size_t blocks) {
   return (blocks + 63) / 64;
 }
 
-// Payload: CorrectedHead [kv_heads], then f32 lse [kv_heads][group], then, if
-// asked for, the f16 rows of a PROBE_REPLY.
+// Payload: CorrectedHead [kv_heads], then f32 lse [kv_heads][group].  Then, if
+// asked for, the tail: f32 lse [kv_heads][group], f16 key and f16 value
+// [kv_heads][group][head_dim] each, of attention with the request's queries
+// over blocks [0, blocks) that are neither resident nor pushed: the log-sum-exp
+// of their scaled logits (-infinity for none), their mean key and mean value by
+// attention.  Then, if asked for, the f16 rows of a PROBE_REPLY.
 struct CorrectReplyBody {
   uint32_t layer = 0;
   uint32_t blocks = 0;

@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/half.h"
+#include "kernels/block_scores.h"
 #include "worker/prefetcher.h"
 
 namespace forecache {
 namespace {
-
-// exp(x) is below what a 16-bit history keeps: not worth computing.
-constexpr float kNegligibleLogProbability = -16.0f;
 
 float Probability(float log_probability) {
   return log_probability < kNegligibleLogProbability
@@ -39,12 +36,8 @@ void Prefetcher::BuildRow(const LocalScores& local, const ProbeResult* probe,
     float lse = local.lse[head];
     if (probe != nullptr) {
       lse = LogAdd(lse, probe->lse[head]);
-      const float shift = probe->lse[head] - lse;
-      const uint16_t* log_probability =
-          probe->log_probability.data() + head * stored;
-      for (int b = 0; b < stored; ++b) {
-        row[b] = Probability(F16ToFloat(log_probability[b]) + shift);
-      }
+      BlockProbabilities(probe->log_probability.data() + head * stored,
+                         probe->lse[head] - lse, stored, row);
     }
     const float* block_max = local.block_max.data() + head * local.blocks;
     for (int b = 0; b < local.blocks; ++b) {

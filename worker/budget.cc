@@ -17,22 +17,18 @@ constexpr int kLeastChosen = 2;
 }  // namespace
 
 void SpreadBudget(const KvGeometry& geometry, int context_blocks,
-                  const BudgetProfile* profile, size_t tail_bytes,
-                  Budget* budget) {
+                  const BudgetProfile* profile, Budget* budget) {
   const int heads = geometry.layers * geometry.kv_heads;
   if (budget->blocks >= context_blocks) return;
   const int on_loan = budget->lends ? kLayersCorrecting * geometry.kv_heads *
                                           budget->corrected
                                     : 0;
-  const size_t block = geometry.BlockBytes();
-  const int apart =
-      on_loan + static_cast<int>((tail_bytes + block - 1) / block);
   const int total =
-      std::max(heads * budget->blocks - apart, heads * budget->Floor());
+      std::max(heads * budget->blocks - on_loan, heads * budget->Floor());
   const int least = budget->Floor() + kLeastChosen;
   if (profile != nullptr && heads * least < total) {
     budget->of_head = profile->ShareOut(total, context_blocks, least);
-  } else if (apart > 0) {
+  } else if (on_loan > 0) {
     budget->of_head.assign(heads, total / heads);
   }
 }

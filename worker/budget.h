@@ -15,7 +15,7 @@ namespace forecache {
 // Threads: a value.
 struct Budget {
   // Of each (layer, KV head), sinks and recent included, and what places on
-  // loan and the tail take.
+  // loan take.
   int blocks = 0;
   // Where the budget is not the same everywhere: blocks of each, [layers *
   // kv_heads], `blocks` on average and never below the floor.  Else empty.
@@ -46,11 +46,9 @@ struct Budget {
 };
 
 // Fills in `of_head` for a context of `context_blocks`: by the profile, unless
-// that is null, less what is set apart for lending and for a tail of
-// `tail_bytes`.
+// that is null, less what is set apart for lending.
 void SpreadBudget(const KvGeometry& geometry, int context_blocks,
-                  const BudgetProfile* profile, size_t tail_bytes,
-                  Budget* budget);
+                  const BudgetProfile* profile, Budget* budget);
 
 }  // namespace forecache
 

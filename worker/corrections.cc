@@ -35,6 +35,7 @@ void Prefetcher::Correct(int layer, int position,
                          std::span<const float> query, LocalScores local) {
   auto advanced = MakeAdvanced(layer, position, query, std::move(local));
   Gate& gate = *gates_[layer];
+  TakeTail(layer);  // of an earlier token, and too late for it
   {
     absl::MutexLock lock(&gate.mutex);
     gate.correcting = true;
@@ -79,6 +80,7 @@ void Prefetcher::StartCorrection(std::shared_ptr<const Advanced> correction) {
                                .end = end,
                                .threshold = traffic_.floor(),
                                .wants_scores = options_.shared_scan,
+                               .wants_tail = options_.tail,
                                .resident = residency_,
                                .slot_count = slot_counts_,
                                .slots = offered_};
@@ -170,6 +172,7 @@ void Prefetcher::OnCorrected(const CorrectResult& result) {
   for (const wire::CorrectedHead& head : result.heads) {
     traffic_.Count(static_cast<int>(head.used));
   }
+  if (!result.tail.empty()) KeepTail(result);
   if (!options_.shared_scan || result.log_probability.empty()) return;
   const LocalScores& local = correcting_[result.layer]->local;
   const ProbeResult rows{.layer = result.layer,
@@ -192,6 +195,26 @@ void Prefetcher::OnCorrected(const CorrectResult& result) {
   Gate& gate = *gates_[result.layer];
   absl::MutexLock lock(&gate.mutex);
   gate.missed = missed;
+}
+
+void Prefetcher::KeepTail(const CorrectResult& result) {
+  auto tail = std::make_unique<Tail>(result.tail,
+                                     correcting_[result.layer]->query);
+  const size_t bytes = tail->bytes();
+  Gate& gate = *gates_[result.layer];
+  {
+    absl::MutexLock lock(&gate.mutex);
+    gate.tail = std::move(tail);
+  }
+  const size_t held = tails_held_ += bytes;
+  tails_most_ = std::max(tails_most_.load(), held);
+}
+
+std::unique_ptr<Tail> Prefetcher::TakeTail(int layer) {
+  Gate& gate = *gates_[layer];
+  absl::MutexLock lock(&gate.mutex);
+  if (gate.tail != nullptr) tails_held_ -= gate.tail->bytes();
+  return std::move(gate.tail);
 }
 
 bool Prefetcher::IsUnsure(int layer) const {

@@ -32,6 +32,7 @@
 #include "worker/budget.h"
 #include "worker/data_plane_thread.h"
 #include "worker/requests_under_way.h"
+#include "worker/tail.h"
 #include "worker/resident_cache.h"
 #include "worker/session_fault.h"
 #include "worker/traffic_floor.h"
@@ -53,6 +54,8 @@ struct PrefetchOptions {
   // than this share of attention's mass, a KV head on average, stays missing,
   // or told nothing.
   float auto_missed = 0;
+  // Corrections bring the tail too.
+  bool tail = false;
   // Corrections use each token's own query, in every layer: for evaluation.
   bool oracle = false;
 };
@@ -138,6 +141,10 @@ class Prefetcher : public BlockSink {
   // and gives it to the decode thread.
   absl::Status AwaitLayer(int layer);
 
+  // What the layer's correction told of all that is not resident; null when it
+  // was late, or there was none.  Between AwaitLayer and Advance.
+  std::unique_ptr<Tail> TakeTail(int layer);
+
   // Whether what is resident may not do: see PrefetchOptions::auto_missed.
   // Between AwaitLayer and Advance.
   bool IsUnsure(int layer) const;
@@ -145,6 +152,8 @@ class Prefetcher : public BlockSink {
   PrefetchCounters counters() const;
   size_t history_bytes() const { return history_bytes_.load(); }
   size_t gate_bytes() const;
+  // The most that tails took at once.
+  size_t tail_bytes() const { return tails_most_.load(); }
 
   // BlockSink
   void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
@@ -161,6 +170,7 @@ class Prefetcher : public BlockSink {
     uint64_t round ABSL_GUARDED_BY(mutex) = 0;  // counts Advance calls
     bool correcting ABSL_GUARDED_BY(mutex) = false;  // one is under way
     double missed ABSL_GUARDED_BY(mutex) = 0;  // as the correction told
+    std::unique_ptr<Tail> tail ABSL_GUARDED_BY(mutex);  // alike
     int requested ABSL_GUARDED_BY(mutex) = 0;
     int arrived ABSL_GUARDED_BY(mutex) = 0;
     int failed ABSL_GUARDED_BY(mutex) = 0;
@@ -208,6 +218,7 @@ class Prefetcher : public BlockSink {
   void TakeBackOffered(int layer);
   void EndCorrection(int layer);
   void OnCorrected(const CorrectResult& result);
+  void KeepTail(const CorrectResult& result);
   size_t IndexOf(int layer, int kv_head) const {
     return size_t{1} * layer * session_.geometry.kv_heads + kv_head;
   }
@@ -253,6 +264,7 @@ class Prefetcher : public BlockSink {
   SessionFault* const fault_;
   std::vector<std::unique_ptr<Gate>> gates_;
   std::atomic<size_t> history_bytes_{0};
+  std::atomic<size_t> tails_held_{0}, tails_most_{0};
   std::atomic<uint64_t> predicted_{0}, in_time_{0}, late_{0}, missed_{0},
       refused_{0}, corrected_{0}, corrections_late_{0}, probe_key_bytes_{0};
   std::atomic<Nanos> predict_time_{0};

@@ -9,6 +9,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/status.h"
+#include "kernels/attention.h"
 
 namespace forecache {
 namespace {
@@ -43,25 +44,6 @@ absl::Status CheckLengths(const WorkerParts& parts,
   return absl::OkStatus();
 }
 
-// Adds attention over other keys, `from` with `from_lse`, to `out` [heads]
-// [head_dim] with `lse` [heads].  A log-sum-exp of -infinity stands for none.
-void MergeAttention(std::span<const float> from,
-                    std::span<const float> from_lse, int head_dim,
-                    std::span<float> out, std::span<float> lse) {
-  for (size_t head = 0; head < lse.size(); ++head) {
-    if (std::isinf(from_lse[head])) continue;
-    const float most = std::max(lse[head], from_lse[head]);
-    const float old_part = std::exp(lse[head] - most);
-    const float new_part = std::exp(from_lse[head] - most);
-    const float sum = old_part + new_part;
-    for (int c = 0; c < head_dim; ++c) {
-      float& x = out[head * head_dim + c];
-      x = (x * old_part + from[head * head_dim + c] * new_part) / sum;
-    }
-    lse[head] = most + std::log(sum);
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Open(
@@ -87,7 +69,6 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(
                     profile.kv_heads == geometry.kv_heads;
   const int context = BlocksOf(static_cast<int>(prompt.size()));
   SpreadBudget(geometry, context, fits ? &profile : nullptr,
-               options.tail ? TailCells::BytesOf(geometry, context) : 0,
                &spread.prefetch.budget);
   FC_ASSIGN_OR_RETURN(const OpenedSession opened,
                       parts.control->OpenSession(parts.fingerprint, prompt,
@@ -109,14 +90,14 @@ Session::Session(const WorkerParts& parts, const SessionOptions& options,
       sealed_segments_(opened.cached_tokens / kSegmentTokens),
       cache_(parts.geometry(), parts.arena),
       write_behind_(opened.handle, opened.cached_tokens / kBlockTokens,
-                    parts.data_plane, &fault_) {
+                    parts.data_plane, &fault_),
+      estimates_(parts.geometry().layers) {
   prefetcher_ = std::make_unique<Prefetcher>(
       opened.handle, options.prefetch, scale_, std::move(predictor), &cache_,
       parts.data_plane, &fault_);
   stream_ = std::make_unique<PrefillStream>(opened.handle, parts.staging,
                                             parts.data_plane, &fault_);
   const KvGeometry& geometry = parts.geometry();
-  if (options.tail) tail_ = std::make_unique<TailCells>(geometry);
   lse_.resize(size_t(geometry.kv_heads) * geometry.group);
   last_queries_.resize(lse_.size() * geometry.head_dim * geometry.layers);
 }
@@ -169,15 +150,13 @@ absl::StatusOr<std::span<const float>> Session::AttendToken(
       ScoreLocal(tables_, layer, position, qkv.q.data());
   if (prefetcher_->IsUnsure(layer)) {
     FC_RETURN_IF_ERROR(AttendStored(layer, qkv, local));
-  } else if (tail_ != nullptr) {
-    tail_->Add(layer, qkv.q.data(), scale_, tables_, attention_, lse_);
+  } else if (const auto tail = prefetcher_->TakeTail(layer)) {
+    tail->Add(qkv.q, scale_, attention_, lse_);
   }
   if (!attended.heads.empty()) attended.lse_with_tail = lse_;
   if (position % kBlockTokens == kBlockTokens - 1) {
-    std::vector<int32_t> slots = cache_.CloseOpenBlock(layer);
-    if (tail_ != nullptr) tail_->AddBlock(layer, *parts_.arena, slots);
     write_behind_.Put(layer, position / kBlockTokens, 1, parts_.arena,
-                      std::move(slots));
+                      cache_.CloseOpenBlock(layer));
   }
   prefetcher_->Advance(layer, position, qkv.q, std::move(local),
                        std::move(attended),
@@ -231,20 +210,22 @@ absl::Status Session::AttendStored(int layer, const LayerQkv& qkv,
        .tables = stream_->Tables(layer, stored * kBlockTokens).data(),
        .out = attention_.data(),
        .lse = lse_.data()});
-  MergeAttention(local_attention_, local.lse, geometry.head_dim, attention_,
-                 lse_);
+  MergeAttention(static_cast<int>(lse_.size()), geometry.head_dim,
+                 attention_.data(), lse_.data(), local_attention_.data(),
+                 local.lse.data());
   ++exact_layers_;
   return absl::OkStatus();
 }
 
 void Session::CorrectAhead(int layer, int position, const LayerQkv& qkv) {
   if (prefetcher_->CorrectedBlocks() == 0) return;
-  // No query is estimated for the first layers: they wait for their own.
-  if (prefetch_.oracle || layer < kQueryAheadLayers) {
-    CorrectLayer(layer, position, qkv.q);
-  }
-  if (!prefetch_.oracle && !qkv.q_ahead.empty()) {
-    CorrectLayer(layer + kQueryAheadLayers, position, qkv.q_ahead);
+  // Without an estimate that is worth it, a layer waits for its own query.
+  const bool was_ahead = estimates_.Meet(layer, qkv.q);
+  if (prefetch_.oracle || !was_ahead) CorrectLayer(layer, position, qkv.q);
+  if (prefetch_.oracle || qkv.q_ahead.empty()) return;
+  const int ahead = layer + kQueryAheadLayers;
+  if (estimates_.Take(ahead, qkv.q_ahead)) {
+    CorrectLayer(ahead, position, qkv.q_ahead);
   }
 }
 
@@ -322,7 +303,7 @@ absl::Status Session::SealReady() {
 SessionMemory Session::memory() const {
   return {.resident = cache_.peak_bytes(),
           .history = prefetcher_->history_bytes(),
-          .tail = tail_ == nullptr ? 0 : tail_->bytes(),
+          .tail = prefetcher_->tail_bytes(),
           .tables = cache_.table_bytes() + prefetcher_->gate_bytes() +
                     tokens_.capacity() * sizeof(int32_t)};
 }

@@ -16,9 +16,9 @@
 #include "worker/model/model_runtime.h"
 #include "worker/prefetcher.h"
 #include "worker/prefill_stream.h"
+#include "worker/query_estimates.h"
 #include "worker/resident_cache.h"
 #include "worker/session_fault.h"
-#include "worker/tail_cells.h"
 #include "worker/work_crew.h"
 #include "worker/write_behind.h"
 
@@ -48,7 +48,6 @@ struct SessionOptions {
   float ema_alpha = 0.3f;
   float probe_share = 0;  // above 0: probes are adaptive, at most this share
   bool profiled_budget = false;  // shared out by the model's profile
-  bool tail = false;  // what is not resident weighs in by its means
 };
 
 // Bytes of one context in the worker.
@@ -125,7 +124,7 @@ class Session {
   std::unique_ptr<Prefetcher> prefetcher_;
   // While prefilling, and where layers may have to be exact.
   std::unique_ptr<PrefillStream> stream_;
-  std::unique_ptr<TailCells> tail_;        // null: without
+  QueryEstimates estimates_;
   std::vector<float> attention_;           // output of one layer
   std::vector<float> lse_;
   std::vector<float> local_attention_;     // of the last ScoreLocal

@@ -233,7 +233,7 @@ absl::StatusOr<SessionOptions> ReadSessionOptions(
     options.predictor = "stream";
     prefetch.oracle = true;
   }
-  options.tail = !request.no_tail() && request.predictor() != "stream";
+  prefetch.tail = !request.no_tail() && prefetch.budget.corrected > 0;
   return options;
 }
 

@@ -84,10 +84,6 @@ absl::StatusOr<std::span<const float>> Session::AttendChunk(
                       std::move(slots));
   }
   if (position + n == prompt_tokens_) {
-    if (tail_ != nullptr) {
-      tail_->Take(layer, prompt_tokens_, *parts_.staging,
-                  stream_->Tables(layer, position + n));
-    }
     if (prefetcher_->WantsKeys()) ShowPromptKeys(layer);
     std::copy_n(qkv.q.data() + (n - 1) * row, row,
                 last_queries_.data() + layer * row);

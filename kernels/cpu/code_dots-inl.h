@@ -88,6 +88,37 @@ HWY_INLINE VI AddDots(VI acc, VI first, VI second, int32_t q_first,
 #endif
 }
 
+// acc + codes times weights: the four bytes of each lane of both, int8 weights.
+// REQUIRES: codes of at most 15.
+HWY_INLINE VI AddDots4(VI acc, VI codes, VI weights) {
+#if HWY_TARGET == HWY_AVX3_DL
+  return VI{_mm512_dpbusd_epi32(acc.raw, codes.raw, weights.raw)};
+#elif HWY_TARGET == HWY_AVX3
+  return hn::Add(acc, VI{_mm512_madd_epi16(
+                          _mm512_maddubs_epi16(codes.raw, weights.raw),
+                          _mm512_set1_epi16(1))});
+#elif HWY_TARGET == HWY_AVX2
+  return hn::Add(acc, VI{_mm256_madd_epi16(
+                          _mm256_maddubs_epi16(codes.raw, weights.raw),
+                          _mm256_set1_epi16(1))});
+#elif HWY_TARGET == HWY_SSE4
+  return hn::Add(acc, VI{_mm_madd_epi16(
+                          _mm_maddubs_epi16(codes.raw, weights.raw),
+                          _mm_set1_epi16(1))});
+#else
+  const DI di;
+  const VI byte = hn::Set(di, 0xFF);
+  acc = hn::Add(acc, hn::Mul(hn::And(codes, byte),
+                             hn::ShiftRight<24>(hn::ShiftLeft<24>(weights))));
+  acc = hn::Add(acc, hn::Mul(hn::And(hn::ShiftRight<8>(codes), byte),
+                             hn::ShiftRight<24>(hn::ShiftLeft<16>(weights))));
+  acc = hn::Add(acc, hn::Mul(hn::And(hn::ShiftRight<16>(codes), byte),
+                             hn::ShiftRight<24>(hn::ShiftLeft<8>(weights))));
+  return hn::Add(acc, hn::Mul(hn::And(hn::ShiftRight<24>(codes), byte),
+                              hn::ShiftRight<24>(weights)));
+#endif
+}
+
 // Where the codes of key vector `vector` begin, in a plane whose blocks of 16
 // keys take `block_bytes`.
 HWY_INLINE const uint8_t* KeyVectorCodes(const uint8_t* codes,

@@ -124,13 +124,18 @@ HWY_INLINE void AddBlocks(const float* HWY_RESTRICT values, uint32_t blocks,
             sum->lanes);
 }
 
-// Logits are base + step * values[256]: stores the largest of each block, and
-// adds all to `sum` unless that is null.
+// Logits are base + step * values[256]: stores all in `all` unless that is
+// null, the largest of each block, and adds them to `sum` unless that is null.
 // REQUIRES: step >= 0.
 HWY_INLINE void FoldPlane(const float* HWY_RESTRICT values, float base,
                           float step, float* HWY_RESTRICT block_max,
-                          ScanSum* sum) {
+                          float* HWY_RESTRICT all, ScanSum* sum) {
   const DF df;
+  for (int t = 0; all != nullptr && t < kCodePlaneTokens; t += kLanes) {
+    hn::StoreU(hn::MulAdd(hn::Load(df, values + t), hn::Set(df, step),
+                          hn::Set(df, base)),
+               df, all + t);
+  }
   alignas(64) float largest[kCodePlaneBlocks];
   BlockLargest(values, largest);
   VF logits[kCodePlaneBlocks / kLanes];

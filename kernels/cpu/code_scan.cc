@@ -170,6 +170,7 @@ struct PlaneScan4Bit {
     for (int h = 0; h < kHeads; ++h) {
       FoldPlane(values + h * kCodePlaneTokens, queries[h].base,
                 queries[h].step, block_max + h * args.row_stride,
+                LogitsOf(args, plane, first_head + h),
                 sums == nullptr ? nullptr : sums + first_head + h);
     }
   }

@@ -42,6 +42,13 @@ inline constexpr int kPlanesAhead = 2;
 // level's few miss registers busy, and halve the speed.
 inline void PrefetchPlane(const void* line) { __builtin_prefetch(line, 0, 2); }
 
+// Null where none is asked for.
+inline float* LogitsOf(const CodeScan& args, int plane, int head) {
+  if (args.logits == nullptr) return nullptr;
+  return args.logits + head * args.logit_stride +
+         size_t(plane) * kCodePlaneTokens;
+}
+
 inline float* BlockMaxOf(const CodeScan& args, int plane, int head) {
   return args.block_max + head * args.row_stride +
          size_t(plane) * kCodePlaneBlocks;

@@ -356,12 +356,11 @@ struct PlaneScanRotated {
     alignas(64) float values[kHeads * kCodePlaneTokens];
     ScanKeys<kHeads>(bytes, args.head_dim, queries, first_head, ahead,
                      values);
-    float* block_max = BlockMaxOf(args, plane, first_head);
     for (int h = 0; h < kHeads; ++h) {
-      FoldPlane(values + h * kCodePlaneTokens, bases[h],
-                queries.step[first_head + h],
-                block_max + h * args.row_stride,
-                sums == nullptr ? nullptr : sums + first_head + h);
+      const int head = first_head + h;
+      FoldPlane(values + h * kCodePlaneTokens, bases[h], queries.step[head],
+                BlockMaxOf(args, plane, head), LogitsOf(args, plane, head),
+                sums == nullptr ? nullptr : sums + head);
     }
   }
 

@@ -137,6 +137,11 @@ void ScanCodesRef(const CodeScan& args) {
                  keys[size_t(t) * head_dim + c];
         }
         logits[g].push_back(dot * args.scale - NoiseOf(args, p, g, t));
+        if (args.logits != nullptr) {
+          args.logits[g * args.logit_stride +
+                      size_t(p) * kCodePlaneTokens + t] =
+              static_cast<float>(logits[g].back());
+        }
         float& most = block_max[t / kScoreBlockTokens];
         const float logit = static_cast<float>(logits[g].back());
         most = t % kScoreBlockTokens == 0 ? logit : std::max(most, logit);

@@ -83,6 +83,7 @@ struct CorrectRequest {
   int end = 0;
   float threshold = 0;
   bool wants_scores = false;
+  bool wants_tail = false;
   // What is there already, [kv_heads][wire::ResidentWords(blocks)]: bit b % 64
   // of word b / 64 is block b.
   std::span<const uint64_t> resident;
@@ -90,6 +91,17 @@ struct CorrectRequest {
   // other's, at most kCorrectionSlotsMax a head.  No two are equal.
   std::span<const uint32_t> slot_count;  // [kv_heads]
   std::span<const wire::OfferedSlot> slots;
+};
+
+// Attention near the data over what is neither resident nor pushed: see
+// wire::CorrectReplyBody.
+//
+// Threads: a value.
+struct TailView {
+  std::span<const float> lse;       // [kv_heads][group]
+  std::span<const uint16_t> key;    // f16 [kv_heads][group][head_dim]
+  std::span<const uint16_t> value;  // the same
+  bool empty() const { return lse.empty(); }
 };
 
 // What a correction found.  The views end with the call.
@@ -100,6 +112,7 @@ struct CorrectResult {
   // As in ProbeResult: of the store's keys alone.
   std::span<const float> lse;
   std::span<const uint16_t> log_probability;  // empty unless asked for
+  TailView tail;                              // empty unless asked for
 };
 
 // Takes what a correction brings.

@@ -109,8 +109,8 @@ absl::StatusOr<uint64_t> DataClient::Correct(const SessionHandle& session,
   body.end = static_cast<uint32_t>(correction.end);
   body.slots = static_cast<uint32_t>(correction.slots.size());
   body.threshold = correction.threshold;
-  body.flags =
-      correction.wants_scores ? uint32_t{wire::kCorrectWantsScores} : 0;
+  body.flags = (correction.wants_scores ? wire::kCorrectWantsScores : 0u) |
+               (correction.wants_tail ? wire::kCorrectWantsTail : 0u);
   wire::WireHeader header = client_internal::HeaderFor(
       wire::MessageType::kCorrect, session);
   wire::DescribePayload(request->payload, request->payload.size(), &header);
@@ -180,13 +180,18 @@ void DataClient::Impl::OnCorrectReply(Request* request,
   const bool has_scores =
       (request->correct.flags & wire::kCorrectWantsScores) != 0;
   const size_t scores = has_scores ? rows * request->blocks : 0;
+  const bool has_tail =
+      (request->correct.flags & wire::kCorrectWantsTail) != 0;
+  const size_t tail_rows = has_tail ? rows : 0;
+  const size_t tail_part = tail_rows * request->geometry.head_dim;
   bool makes_sense =
       body.ok() && body->layer == request->correct.layer &&
       body->blocks == request->correct.blocks &&
       body->flags == request->correct.flags &&
       message.payload.size() == heads * sizeof(CorrectedHead) +
-                                    rows * sizeof(float) +
-                                    scores * sizeof(uint16_t);
+                                    (rows + tail_rows) * sizeof(float) +
+                                    (2 * tail_part + scores) *
+                                        sizeof(uint16_t);
   const std::byte* bytes = message.payload.data();
   if (makes_sense && reinterpret_cast<uintptr_t>(bytes) % alignof(float)) {
     aligned.assign(message.payload.begin(), message.payload.end());
@@ -208,6 +213,12 @@ void DataClient::Impl::OnCorrectReply(Request* request,
   result.blocks = request->blocks;
   result.lse = {reinterpret_cast<const float*>(bytes), rows};
   bytes += rows * sizeof(float);
+  result.tail.lse = {reinterpret_cast<const float*>(bytes), tail_rows};
+  bytes += tail_rows * sizeof(float);
+  for (auto* part : {&result.tail.key, &result.tail.value}) {
+    *part = {reinterpret_cast<const uint16_t*>(bytes), tail_part};
+    bytes += tail_part * sizeof(uint16_t);
+  }
   result.log_probability = {reinterpret_cast<const uint16_t*>(bytes), scores};
   ++counters.corrections;
   request->replied = true;

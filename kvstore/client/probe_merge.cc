@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "common/check.h"
+#include "common/half.h"
 #include "common/limits.h"
 
 namespace forecache {
@@ -99,6 +100,41 @@ ProbeResult ProbeMerge::Finish() {
     }
   }
   return {layer_, blocks_, lse_, scores_};
+}
+
+void TailMerge::Add(const TailView& part) {
+  const size_t rows = part.lse.size();
+  const size_t d = part.key.size() / rows;
+  if (lse_.empty()) {
+    lse_.assign(rows, kNothing);
+    sums_.assign(2 * part.key.size(), 0.0f);
+  }
+  FC_CHECK(lse_.size() == rows && sums_.size() == 2 * part.key.size());
+  for (size_t row = 0; row < rows; ++row) {
+    if (part.lse[row] == kNothing) continue;
+    const float merged = LogAdd(lse_[row], part.lse[row]);
+    const float kept = std::exp(lse_[row] - merged);
+    const float added = std::exp(part.lse[row] - merged);
+    lse_[row] = merged;
+    float* const to = sums_.data() + row * 2 * d;
+    for (size_t c = 0; c < d; ++c) {
+      to[c] = kept * to[c] + added * F16ToFloat(part.key[row * d + c]);
+      to[d + c] =
+          kept * to[d + c] + added * F16ToFloat(part.value[row * d + c]);
+    }
+  }
+}
+
+TailView TailMerge::Finish() {
+  const size_t rows = lse_.size();
+  if (rows == 0) return {};
+  const size_t d = sums_.size() / 2 / rows;
+  for (size_t row = 0; row < rows; ++row) {
+    const float* const from = sums_.data() + row * 2 * d;
+    for (size_t c = 0; c < d; ++c) key_.push_back(FloatToF16(from[c]));
+    for (size_t c = 0; c < d; ++c) value_.push_back(FloatToF16(from[d + c]));
+  }
+  return {lse_, key_, value_};
 }
 
 }  // namespace forecache

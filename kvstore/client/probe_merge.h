@@ -38,6 +38,24 @@ class ProbeMerge {
   std::vector<float> lse_;
 };
 
+// One tail out of several stores' tails, which are of different blocks.
+//
+// Threads: one thread at a time.
+class TailMerge {
+ public:
+  // REQUIRES: all are of one shape.
+  void Add(const TailView& part);
+
+  // The merged tail, empty without parts.  Valid until the merge is destroyed;
+  // after it, no Add.
+  TailView Finish();
+
+ private:
+  // Keys and values side by side: [rows][2 * head_dim].
+  std::vector<float> lse_, sums_;
+  std::vector<uint16_t> key_, value_;
+};
+
 // Adds `shift` to f16 scores; -infinity stays.  For log-probabilities:
 // REQUIRES: scores and shift are at most about 0.
 void ShiftScores(float shift, int count, uint16_t* scores);

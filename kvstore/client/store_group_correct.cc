@@ -66,10 +66,12 @@ struct StoreGroup::Impl::CorrectCall : Call {
          .lse = rows.lse,
          .log_probability = wants_scores
                                 ? rows.log_probability
-                                : std::span<const uint16_t>()});
+                                : std::span<const uint16_t>(),
+         .tail = tails.Finish()});
   }
 
   ProbeMerge merge;
+  TailMerge tails;
   const bool wants_scores;
   std::vector<CorrectedHead> heads;
   int holders = 0;  // members that have a part of the range
@@ -91,6 +93,7 @@ struct StoreGroup::Impl::CorrectPart : Part, CorrectSink {
     call->merge.Add({result.layer, result.blocks, result.lse,
                      result.log_probability},
                     call->wants_scores ? has.segments : std::vector<int>());
+    if (!result.tail.empty()) call->tails.Add(result.tail);
     for (size_t h = 0; h < call->heads.size(); ++h) {
       CorrectedHead& merged = call->heads[h];
       merged.used += result.heads[h].used;

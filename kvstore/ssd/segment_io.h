@@ -26,7 +26,7 @@ struct SsdPlace {
 
   SsdPlace(SegmentRecord record, GiveBack give_back)
       : record(std::move(record)),
-        layout(this->record.geometry, this->record.code_kind),
+        layout(this->record),
         give_back(std::move(give_back)) {}
   ~SsdPlace() { give_back(std::move(record.extents)); }
 

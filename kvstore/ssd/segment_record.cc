@@ -107,7 +107,8 @@ std::string EncodeSegmentRecord(const SegmentRecord& record) {
   Append(static_cast<uint32_t>(record.extents.size()), &body);
   for (uint32_t extent : record.extents) Append(extent, &body);
   std::string bytes;
-  Append(kSegmentRecordVersion, &bytes);
+  Append(record.has_value_planes ? kSegmentRecordVersion : uint16_t{1},
+         &bytes);
   Append(Crc32c(BytesOf(body)), &bytes);
   return bytes + body;
 }
@@ -129,6 +130,7 @@ absl::StatusOr<SegmentRecord> DecodeSegmentRecord(const SegmentId& id,
   }
   Reader reader(body);
   SegmentRecord record;
+  record.has_value_planes = version > 1;
   record.id.bytes = reader.Next<decltype(SegmentId::bytes)>();
   record.origin.parent.bytes = reader.Next<decltype(SegmentId::bytes)>();
   record.origin.model.bytes = reader.Next<decltype(ModelDigest::bytes)>();
@@ -155,12 +157,14 @@ absl::StatusOr<SegmentRecord> DecodeSegmentRecord(const SegmentId& id,
   return record;
 }
 
-SegmentLayout::SegmentLayout(const KvGeometry& geometry, CodeKind code_kind)
+SegmentLayout::SegmentLayout(const KvGeometry& geometry, CodeKind code_kind,
+                             bool has_value_planes)
     : kv_heads(geometry.kv_heads),
       planes(size_t{1} * geometry.layers * geometry.kv_heads),
       block_bytes(geometry.BlockBytes()),
       code_stride(Segment::CodeStride(geometry, code_kind)),
-      checksums_offset(planes * code_stride),
+      value_stride(has_value_planes ? Segment::ValueStride(geometry) : 0),
+      checksums_offset(planes * (code_stride + value_stride)),
       tail_offset(WholePages(planes * kSegmentBlocks * block_bytes)),
       tail_bytes(WholePages(checksums_offset +
                             planes * kSegmentBlocks *

@@ -17,8 +17,9 @@
 
 namespace forecache {
 
-// Newer ones are refused by name, older ones read.
-inline constexpr uint16_t kSegmentRecordVersion = 1;
+// Newer ones are refused by name, older ones read.  Since 2 there are value
+// planes.
+inline constexpr uint16_t kSegmentRecordVersion = 2;
 
 // Threads: a value.
 struct SegmentRecord {
@@ -26,6 +27,7 @@ struct SegmentRecord {
   SegmentOrigin origin;
   KvGeometry geometry;
   CodeKind code_kind = CodeKind::k4Bit;
+  bool has_value_planes = true;   // false: of version 1
   uint64_t generation = 0;        // of this copy: never used twice
   uint32_t tail_crc = 0;          // of the layout's tail
   std::vector<uint32_t> extents;  // numbers, in the segment's order
@@ -40,11 +42,15 @@ absl::StatusOr<SegmentRecord> DecodeSegmentRecord(const SegmentId& id,
 
 // Where the bytes of one segment lie, counted through its extents: first the
 // blocks, each K part with its V part, by layer, KV head and block; then, at a
-// page's start, the tail: code planes and the blocks' checksums.
+// page's start, the tail: code planes, value planes, the blocks' checksums.
 //
 // Threads: a value.
 struct SegmentLayout {
-  SegmentLayout(const KvGeometry& geometry, CodeKind code_kind);
+  SegmentLayout(const KvGeometry& geometry, CodeKind code_kind,
+                bool has_value_planes = true);
+  explicit SegmentLayout(const SegmentRecord& record)
+      : SegmentLayout(record.geometry, record.code_kind,
+                      record.has_value_planes) {}
 
   size_t BlockOffset(int layer, int kv_head, int block) const {
     return (plane(layer, kv_head) * kSegmentBlocks + block) * block_bytes;
@@ -55,6 +61,9 @@ struct SegmentLayout {
   // In the tail.
   size_t CodeOffset(int layer, int kv_head) const {
     return plane(layer, kv_head) * code_stride;
+  }
+  size_t ValueOffset(int layer, int kv_head) const {
+    return planes * code_stride + plane(layer, kv_head) * value_stride;
   }
   size_t ChecksumOffset(int layer, int kv_head, int block) const {
     return checksums_offset + (plane(layer, kv_head) * kSegmentBlocks + block) *
@@ -68,6 +77,7 @@ struct SegmentLayout {
   size_t planes;
   size_t block_bytes;
   size_t code_stride;
+  size_t value_stride;      // 0 without value planes
   size_t checksums_offset;  // in the tail
   size_t tail_offset;       // in the segment
   size_t tail_bytes;        // whole pages

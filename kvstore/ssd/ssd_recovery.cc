@@ -18,7 +18,7 @@ namespace {
 // Apart from RocksDB, so that it can be read when that cannot.
 constexpr char kFormatFile[] = "format";
 constexpr char kFormatName[] = "forecache-ssd";
-constexpr int kFormatVersion = 1;
+constexpr int kFormatVersion = 2;
 constexpr char kExtentsFile[] = "extents";
 constexpr size_t kExtentBytesMin = size_t{64} << 10;
 
@@ -39,14 +39,12 @@ absl::StatusOr<std::unique_ptr<SsdTier>> SsdTier::Open(
   return tier;
 }
 
-// "forecache-ssd 1 1048576": name, version, bytes of an extent.
+// "forecache-ssd 2 1048576": name, version, bytes of an extent.
 absl::Status SsdTier::ReadFormat(size_t extent_bytes) {
   auto text = disk_->ReadFile(kFormatFile);
   if (absl::IsNotFound(text.status())) {
     extent_bytes_ = extent_bytes;
-    return disk_->WriteFile(kFormatFile,
-                            absl::StrCat(kFormatName, " ", kFormatVersion, " ",
-                                         extent_bytes, "\n"));
+    return WriteFormat();
   }
   FC_RETURN_IF_ERROR(text.status());
   const std::vector<std::string> words =
@@ -71,7 +69,14 @@ absl::Status SsdTier::ReadFormat(size_t extent_bytes) {
         disk_->Name(), ": its file '", kFormatFile, "' is damaged"));
   }
   extent_bytes_ = bytes;
-  return absl::OkStatus();
+  // What is written from now on an older store must not read.
+  return version < kFormatVersion ? WriteFormat() : absl::OkStatus();
+}
+
+absl::Status SsdTier::WriteFormat() {
+  return disk_->WriteFile(kFormatFile,
+                          absl::StrCat(kFormatName, " ", kFormatVersion, " ",
+                                       extent_bytes_, "\n"));
 }
 
 absl::Status SsdTier::Recover(const SsdTierOptions& options) {
@@ -95,8 +100,7 @@ absl::Status SsdTier::Recover(const SsdTierOptions& options) {
 }
 
 bool SsdTier::Claim(const SegmentRecord& record) {
-  const size_t count = SegmentLayout(record.geometry, record.code_kind)
-                           .Extents(extent_bytes_);
+  const size_t count = SegmentLayout(record).Extents(extent_bytes_);
   if (record.extents.size() != count) return false;
   absl::MutexLock lock(&mu_);
   for (size_t i = 0; i < count; ++i) {

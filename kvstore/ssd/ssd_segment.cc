@@ -168,6 +168,12 @@ ByteView SsdSegment::CodePlane(int layer, int kv_head) const {
           place_->layout.code_stride};
 }
 
+ByteView SsdSegment::ValuePlane(int layer, int kv_head) const {
+  if (!place_->record.has_value_planes) return {};
+  return {arena_->At(tail_) + place_->layout.ValueOffset(layer, kv_head),
+          place_->layout.value_stride};
+}
+
 wire::PartChecksums SsdSegment::Checksums(int layer, int kv_head,
                                           int block) const {
   wire::PartChecksums checksums;

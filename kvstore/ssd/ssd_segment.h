@@ -34,6 +34,7 @@ class SsdSegment : public SegmentView {
   ByteView KeyPlane(int layer, int kv_head) const override { return {}; }
   ByteView CodePlane(int layer, int kv_head) const override;
   CodeKind code_kind() const override { return place_->record.code_kind; }
+  ByteView ValuePlane(int layer, int kv_head) const override;
   // On the disk.
   absl::Status CorruptForTest(int layer, int kv_head, int block,
                               bool value_part, uint32_t bit) const override;

@@ -10,6 +10,14 @@
 #include "common/status.h"
 
 namespace forecache {
+namespace {
+
+// All sealed in this process have them.
+bool HasValuePlanes(const SegmentView& segment) {
+  return !segment.ValuePlane(0, 0).empty();
+}
+
+}  // namespace
 
 SsdTier::SsdTier(std::unique_ptr<Disk> disk, DramArena* arena,
                  Metrics* metrics)
@@ -161,7 +169,8 @@ absl::StatusOr<std::vector<uint32_t>> SsdTier::TakeExtents(size_t count) {
 }
 
 size_t SsdTier::ExtentsOf(const SegmentView& segment) const {
-  return SegmentLayout(segment.geometry(), segment.code_kind())
+  return SegmentLayout(segment.geometry(), segment.code_kind(),
+                       HasValuePlanes(segment))
       .Extents(extent_bytes_);
 }
 
@@ -190,6 +199,7 @@ absl::Status SsdTier::Write(const SegmentId& id, const SegmentOrigin& origin,
   record.geometry = segment.geometry();
   record.generation = generation_++;
   record.code_kind = segment.code_kind();
+  record.has_value_planes = HasValuePlanes(segment);
   FC_ASSIGN_OR_RETURN(record.extents, TakeExtents(ExtentsOf(segment)));
   auto place = std::make_shared<SsdPlace>(std::move(record), GiveBack());
   FC_RETURN_IF_ERROR(WriteData(segment, gate, place.get()));
@@ -257,6 +267,9 @@ absl::Status SsdTier::WriteData(const SegmentView& segment,
       const ByteView codes = segment.CodePlane(layer, head);
       FC_CHECK(!codes.empty() && codes.size() <= layout.code_stride);
       std::ranges::copy(codes, tail.data() + layout.CodeOffset(layer, head));
+      const ByteView values = segment.ValuePlane(layer, head);
+      FC_CHECK(values.size() <= layout.value_stride);
+      std::ranges::copy(values, tail.data() + layout.ValueOffset(layer, head));
     }
     io_->Append(*place, DiskOp::Kind::kWrite, first * plane_bytes,
                 count * plane_bytes, slice.buffer.data(), &slice.ops);

@@ -126,6 +126,7 @@ class SsdTier : public Tier {
   SsdTier(std::unique_ptr<Disk> disk, DramArena* arena, Metrics* metrics);
   absl::Status Recover(const SsdTierOptions& options);
   absl::Status ReadFormat(size_t extent_bytes);
+  absl::Status WriteFormat();
   absl::Status FindSegments();
   // Whether the record's extents exist and are nobody's yet; takes them.
   bool Claim(const SegmentRecord& record);

@@ -77,7 +77,8 @@ class TierTest : public ::testing::TestWithParam<TierCase> {
 
 TEST_P(TierTest, GivesBackWhatWasPut) {
   TestContext context(1, 1);
-  ASSERT_EQ(tier_->Put(Id(1), {}, Sealed(context)), absl::OkStatus());
+  auto segment = Sealed(context);
+  ASSERT_EQ(tier_->Put(Id(1), {}, segment), absl::OkStatus());
   EXPECT_EQ(tier_->segments(), 1);
   auto view = tier_->Pin(Id(1));
   ASSERT_TRUE(view.ok());
@@ -88,7 +89,16 @@ TEST_P(TierTest, GivesBackWhatWasPut) {
       EXPECT_EQ(Read(**view, context, layer, 1, block),
                 wire::BlockStatus::kOk);
     }
-    EXPECT_FALSE((*view)->CodePlane(layer, 0).empty());
+    for (int head : {0, 1}) {
+      const auto starts_with = [](ByteView bytes, ByteView start) {
+        return !start.empty() && bytes.size() >= start.size() &&
+               std::ranges::equal(bytes.first(start.size()), start);
+      };
+      EXPECT_TRUE(starts_with((*view)->CodePlane(layer, head),
+                              segment->CodePlane(layer, head)));
+      EXPECT_TRUE(starts_with((*view)->ValuePlane(layer, head),
+                              segment->ValuePlane(layer, head)));
+    }
     EXPECT_EQ((*view)->code_kind(), CodeKind::k2BitRotated);
   }
 }

@@ -61,8 +61,9 @@ TEST(PolicyTest, DefaultAsksForNothing) {
 
 TEST(PolicyTest, WhatIsWrongIsNamed) {
   for (const std::string text :
-       {"", "/5", "ema/0", "ema/x", "ema/5/5", "last+", "last+tails",
-        "last+cx", "last+c-1", "last:2", "last+c4@x", "last+c4@0@0",
+       {"", "/5", "ema/0", "ema/x", "ema/5/5", "last+", "last+tail",
+        "last+tails", "last+cx", "last+c-1", "last:2", "last+c4@x",
+        "last+c4@0@0",
         "last+tx", "last+t-1", "last+t65"}) {
     const auto policy = ParsePolicy(text);
     ASSERT_FALSE(policy.ok()) << text;

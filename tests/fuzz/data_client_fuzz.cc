@@ -134,6 +134,7 @@ class World {
     correct.resident = resident;
     correct.slot_count = counts;
     correct.slots = slots;
+    correct.wants_tail = true;
     FC_CHECK_OK(
         client_.Correct(handle, correct, &corrected_, End(3)).status());
     FC_CHECK_OK(client_.PutBlocks(handle, 0, 0, 1,
@@ -250,13 +251,17 @@ std::vector<Bytes> Seeds() {
   const Bytes scores(rows * (sizeof(float) + 2 * kBlocks), 0x40);
   const auto probe_reply = Whole(Header(MessageType::kProbeReply, 2),
                                  AsBytes(scores_body), View(scores));
-  const wire::CorrectReplyBody corrected_body{0, kBlocks, 0, 0};
+  const wire::CorrectReplyBody corrected_body{0, kBlocks,
+                                              wire::kCorrectWantsTail, 0};
   Bytes heads;
   for (int head = 0; head < geometry.kv_heads; ++head) {
     const wire::CorrectedHead corrected{kSlotsOfAHead, 0.1f, 0.2f, 0};
     Append(AsBytes(corrected), &heads);
   }
-  heads.resize(heads.size() + rows * sizeof(float), 0x40);
+  // Log-sum-exps, then the tail.
+  heads.resize(heads.size() + 2 * rows * sizeof(float) +
+                   2 * rows * geometry.head_dim * sizeof(uint16_t),
+               0x40);
   const auto correct_reply = Whole(Header(MessageType::kCorrectReply, 3),
                                    AsBytes(corrected_body), View(heads));
   const auto put_ack = Whole(Header(MessageType::kPutAck, 4), {}, {});

@@ -205,7 +205,8 @@ std::vector<Bytes> Seeds() {
     correction.push_back(std::bit_cast<float>(i));
   }
   const wire::CorrectBody correct_body{
-      0, 16, 0.2f, 0, 16, 2u * geometry.kv_heads, 0, wire::kCorrectWantsScores};
+      0, 16, 0.2f, 0, 16, 2u * geometry.kv_heads, 0,
+      wire::kCorrectFlagsKnown};
   const auto correct = Whole(Header(MessageType::kCorrect, 5),
                              AsBytes(correct_body), Span(correction));
   const auto cancel = Whole(Header(MessageType::kCancel, 3), {}, {});

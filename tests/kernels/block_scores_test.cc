@@ -289,5 +289,20 @@ TEST(CodeScoresTest, TopBlocksHoldTheMassOfTheExactTop) {
   RecordProperty("mass_by_codes_over_exact", std::to_string(held / best));
 }
 
+TEST(BlockProbabilitiesTest, AreExponentialsOfAllHalves) {
+  std::vector<uint16_t> bits;
+  for (uint32_t b = 0x8000; b <= 0xFC00; ++b) bits.push_back(b);
+  std::vector<float> got(bits.size());
+  for (const float shift : {0.0f, -0.37f, -9.0f}) {
+    BlockProbabilities(bits.data(), shift, static_cast<int>(bits.size()),
+                       got.data());
+    for (size_t i = 0; i < bits.size(); ++i) {
+      const double x = double{F16ToFloat(bits[i])} + shift;
+      const double want = x > kNegligibleLogProbability ? std::exp(x) : 0;
+      ASSERT_NEAR(got[i], want, want * 4e-6) << x;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace forecache

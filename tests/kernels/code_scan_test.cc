@@ -179,6 +179,28 @@ TEST_P(CodeScanTest, ScoresDoNotDependOnTheLogSumExp) {
   ASSERT_EQ(with.block_max, without.block_max);
 }
 
+TEST_P(CodeScanTest, LogitsAreThoseOfTheScores) {
+  Context with(kind(), shape()), without(kind(), shape());
+  ScanCodesCpu(without.Scan());
+  const size_t stride = 3 * kCodePlaneTokens + 7;
+  std::vector<float> logits(stride * shape().group, kUntouched);
+  CodeScan scan = with.Scan();
+  scan.logits = logits.data();
+  scan.logit_stride = stride;
+  ScanCodesCpu(scan);
+  ASSERT_EQ(with.block_max, without.block_max);
+  ASSERT_EQ(with.lse, without.lse);
+  for (int g = 0; g < shape().group; ++g) {
+    const float* row = logits.data() + g * stride;
+    ASSERT_EQ(row[3 * kCodePlaneTokens], kUntouched);
+    for (int b = 0; b < 3 * kCodePlaneBlocks; ++b) {
+      ASSERT_EQ(*std::max_element(row + b * 16, row + b * 16 + 16),
+                with.block_max[g * with.row_stride() + b])
+          << "head " << g << " block " << b;
+    }
+  }
+}
+
 TEST_P(CodeScanTest, ManyPlanesAreTheSameAsOneByOne) {
   Context all(kind(), shape()), single(kind(), shape());
   ScanCodesCpu(all.Scan());

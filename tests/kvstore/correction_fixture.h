@@ -36,10 +36,10 @@ class KeepingCorrectSink : public CorrectSink {
     ++replies;
     heads.assign(result.heads.begin(), result.heads.end());
     lse.assign(result.lse.begin(), result.lse.end());
-    scores.clear();
-    for (uint16_t bits : result.log_probability) {
-      scores.push_back(F16ToFloat(bits));
-    }
+    scores = Floats(result.log_probability);
+    tail_lse.assign(result.tail.lse.begin(), result.tail.lse.end());
+    tail_key = Floats(result.tail.key);
+    tail_value = Floats(result.tail.value);
   }
 
   std::set<uint32_t> answered;
@@ -48,6 +48,55 @@ class KeepingCorrectSink : public CorrectSink {
   int replies = 0;
   std::vector<wire::CorrectedHead> heads;
   std::vector<float> lse, scores;
+  std::vector<float> tail_lse, tail_key, tail_value;
+
+ private:
+  static std::vector<float> Floats(std::span<const uint16_t> f16) {
+    std::vector<float> floats;
+    for (const uint16_t bits : f16) floats.push_back(F16ToFloat(bits));
+    return floats;
+  }
+};
+
+// Attention in f64 of one query head over whole blocks of one KV head: what a
+// tail stands for.
+struct ExactTail {
+  ExactTail(const TestContext& context, const CorrectRequest& request,
+            int head, int query, const std::set<int>& blocks)
+      : key(context.geometry().head_dim), value(key) {
+    const KvGeometry& geometry = context.geometry();
+    const size_t d = geometry.head_dim;
+    const float* q = request.q.data() + (head * geometry.group + query) * d;
+    double sum = 0;
+    for (const int block : blocks) {
+      const auto part = [&](bool is_value) {
+        return reinterpret_cast<const uint16_t*>(
+            context.Part(request.layer, head, block, is_value).data());
+      };
+      const uint16_t* const k = part(false);
+      const uint16_t* const v = part(true);
+      for (size_t t = 0; t < kBlockTokens; ++t) {
+        double logit = 0;
+        for (size_t c = 0; c < d; ++c) {
+          logit += double{q[c]} * KvToFloat(geometry.type, k[t * d + c]);
+        }
+        const double weight = std::exp(logit * request.scale);
+        sum += weight;
+        for (size_t c = 0; c < d; ++c) {
+          key[c] += weight * KvToFloat(geometry.type, k[t * d + c]);
+          value[c] += weight * KvToFloat(geometry.type, v[t * d + c]);
+        }
+      }
+    }
+    for (size_t c = 0; c < d; ++c) {
+      key[c] /= sum;
+      value[c] /= sum;
+    }
+    lse = std::log(sum);
+  }
+
+  double lse = 0;
+  std::vector<double> key, value;
 };
 
 // A correction that offers `slots` slots a KV head, numbered from `first_slot`,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <vector>
 
 #include "tests/kvstore/correction_fixture.h"
@@ -148,6 +149,86 @@ TEST_P(CorrectionTest, ThresholdHoldsBack) {
   EXPECT_TRUE(quiet.scores.empty());
   EXPECT_EQ(quiet.lse, sink.lse);
   EXPECT_EQ(quiet.blocks.size(), sink.blocks.size());
+}
+
+// Of sealed segments by codes, of the open one exactly; what is resident or
+// pushed is not in it.
+TEST_P(CorrectionTest, TheTailIsAttentionOverWhatIsLeftOut) {
+  constexpr int kBlocks = 37;
+  TestCorrection correction(kTestGeometry, kBlocks, 4);
+  correction.request.layer = 1;
+  correction.request.wants_tail = true;
+  correction.request.wants_scores = true;
+  for (int block : {0, 5, 20, 36}) correction.SetResident(1, block);
+  KeepingCorrectSink sink;
+  ASSERT_EQ(ClientCorrect(session_, correction, &sink), absl::OkStatus());
+  ASSERT_EQ(sink.tail_lse.size(), 4u);
+  for (int head = 0; head < 2; ++head) {
+    std::set<int> left_out;
+    for (int block = 0; block < kBlocks; ++block) left_out.insert(block);
+    if (head == 1) {
+      for (int block : {0, 5, 20, 36}) left_out.erase(block);
+    }
+    for (const auto& [slot, block] : sink.blocks) {
+      if (block.entry.kv_head == head) left_out.erase(block.entry.block);
+    }
+    for (int g = 0; g < 2; ++g) {
+      const ExactTail want(context_, correction.Request(), head, g, left_out);
+      const size_t row = head * 2 + g;
+      EXPECT_NEAR(sink.tail_lse[row], want.lse, 0.05) << row;
+      for (size_t c = 0; c < want.key.size(); ++c) {
+        const size_t i = row * want.key.size() + c;
+        // Of blocks' mean keys, which lie a little nearer to zero.
+        EXPECT_NEAR(sink.tail_key[i], want.key[c], 0.2) << row << " " << c;
+        EXPECT_NEAR(sink.tail_value[i], want.value[c], 0.05) << row << " " << c;
+      }
+    }
+  }
+}
+
+// What is only in an open segment is attended exactly.
+TEST_P(CorrectionTest, TheTailOfOpenBlocksIsExact) {
+  TestCorrection correction(kTestGeometry, 37, 0);
+  correction.request.layer = 1;
+  correction.request.wants_tail = true;
+  std::set<int> left_out = {32, 33, 34, 35, 36};
+  for (int head = 0; head < 2; ++head) {
+    for (int block = 0; block < 32; ++block) {
+      correction.SetResident(head, block);
+    }
+  }
+  const auto check = [&] {
+    KeepingCorrectSink sink;
+    ASSERT_EQ(ClientCorrect(session_, correction, &sink), absl::OkStatus());
+    const ExactTail want(context_, correction.Request(), 1, 0, left_out);
+    ASSERT_EQ(sink.tail_lse.size(), 4u);
+    EXPECT_NEAR(sink.tail_lse[2], want.lse, 1e-3);
+    for (size_t c = 0; c < want.key.size(); ++c) {
+      const size_t i = 2 * want.key.size() + c;
+      EXPECT_NEAR(sink.tail_key[i], want.key[c], 2e-3);
+      EXPECT_NEAR(sink.tail_value[i], want.value[c], 2e-3);
+    }
+  };
+  check();
+  // A block that is damaged weighs nothing.
+  ASSERT_EQ(store_->CorruptBlock(opened_.id, 1, 1, 34, true, 9),
+            absl::OkStatus());
+  left_out.erase(34);
+  check();
+}
+
+TEST_P(CorrectionTest, NothingLeftOutIsNoTail) {
+  TestCorrection correction(kTestGeometry, 32, 0);
+  correction.request.wants_tail = true;
+  for (int head = 0; head < 2; ++head) {
+    for (int block = 0; block < 32; ++block) {
+      correction.SetResident(head, block);
+    }
+  }
+  KeepingCorrectSink sink;
+  ASSERT_EQ(ClientCorrect(session_, correction, &sink), absl::OkStatus());
+  for (const float lse : sink.tail_lse) EXPECT_EQ(lse, -INFINITY);
+  for (const float x : sink.tail_value) EXPECT_EQ(x, 0);
 }
 
 TEST_P(CorrectionTest, LocalKeysMakeAllElseRarer) {

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "kvstore/client/probe_merge.h"
-#include "tests/kvstore/correction_fixture.h"
 #include "tests/kvstore/group_fixture.h"
 
 namespace forecache {
@@ -277,57 +276,6 @@ TEST_F(StoreGroupTest, CancelledFetchesTellEachEntryOnce) {
   EXPECT_EQ(sink.failed.size(), 2 * kBlocks);
   for (int i = 0; i < 20; ++i) group_->Progress();
   EXPECT_TRUE(sink.blocks.empty());
-}
-
-TEST_F(StoreGroupTest, CorrectionsShareTheSlots) {
-  TestContext context(12, kSegments);
-  const SessionHandle session = Open(context).handle;
-  ASSERT_EQ(PutAll(session, context), absl::OkStatus());
-  TestCorrection correction(context.geometry(), kBlocks, 6);
-  correction.request.wants_scores = true;
-  KeepingCorrectSink sink;
-  ASSERT_EQ(Await([&](StoreGroup::Done done) {
-              return group_->Correct(session, correction.Request(), &sink,
-                                     std::move(done))
-                  .status();
-            }),
-            absl::OkStatus());
-  EXPECT_EQ(sink.answered.size(), 12u);
-  EXPECT_EQ(sink.blocks.size(), 12u);
-  EXPECT_EQ(sink.replies, 1);
-  EXPECT_EQ(sink.heads[0].used, 6u);
-  for (const auto& [slot, block] : sink.blocks) {
-    EXPECT_TRUE(std::ranges::equal(
-        block.k, context.Part(0, block.entry.kv_head, block.entry.block,
-                              false)));
-  }
-  const Scores scores = Probe(session, 0, kBlocks, correction.q, kScale);
-  ASSERT_EQ(scores.lse.size(), sink.lse.size());
-  for (size_t i = 0; i < scores.lse.size(); ++i) {
-    EXPECT_NEAR(scores.lse[i], sink.lse[i], 1e-4f);
-  }
-  EXPECT_EQ(scores.log_probability, sink.scores);
-}
-
-TEST_F(StoreGroupTest, ACorrectionWithoutAStoreIsCounted) {
-  TestContext context(12, kSegments);
-  const SessionHandle session = Open(context).handle;
-  ASSERT_EQ(PutAll(session, context), absl::OkStatus());
-  const int dead = sessions_->Find(session.id, 0).member;
-  stores_[dead]->Kill();
-  ASSERT_TRUE(Until([&] { return !lost_.empty(); }));
-  const int its = Spread(session, kSegments)[dead] * kSegmentBlocks;
-  TestCorrection correction(context.geometry(), kBlocks, 6);
-  KeepingCorrectSink sink;
-  ASSERT_EQ(Await([&](StoreGroup::Done done) {
-              return group_->Correct(session, correction.Request(), &sink,
-                                     std::move(done))
-                  .status();
-            }),
-            absl::OkStatus());
-  EXPECT_EQ(sink.answered.size(), 12u);
-  EXPECT_EQ(sink.blocks.size(), its == kBlocks ? 0u : 12u);
-  EXPECT_EQ(group_->group_counters().probes_partial, 1u);
 }
 
 TEST_F(StoreGroupTest, AStoreThatLostTheSessionIsTold) {

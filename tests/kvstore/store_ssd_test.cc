@@ -199,11 +199,11 @@ TEST_F(StoreSsdTest, SecondProcessIsRefused) {
 TEST_F(StoreSsdTest, NewerFormatIsRefusedByName) {
   store_ = nullptr;
   ASSERT_EQ(NewMemoryDisk(files_)->WriteFile("format",
-                                             "forecache-ssd 2 65536 more\n"),
+                                             "forecache-ssd 3 65536 more\n"),
             absl::OkStatus());
   absl::Status status = TryStart(Options());
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(status.message().find("version 2"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("version 3"), std::string::npos) << status;
 }
 
 TEST_F(StoreSsdTest, SmallerAndLargerBoundsAtRestart) {

@@ -15,7 +15,7 @@ TEST(SessionOptionsTest, DefaultIsASixteenthOfTheContext) {
   EXPECT_EQ(options->prefetch.budget.recent, 3);
   EXPECT_EQ(options->prefetch.late_policy, LatePolicy::kWait);
   EXPECT_EQ(options->predictor, "last");
-  EXPECT_TRUE(options->tail);
+  EXPECT_TRUE(options->prefetch.tail);
 }
 
 TEST(SessionOptionsTest, DefaultIsOneScanWithLentCorrections) {
@@ -94,7 +94,7 @@ TEST(SessionOptionsTest, CorrectionsAreInsideTheBudget) {
   request.set_lent_corrections(true);
   options = ReadSessionOptions(request, 7000);
   EXPECT_EQ(options->prefetch.budget.corrected, 8);
-  EXPECT_TRUE(options->tail);
+  EXPECT_TRUE(options->prefetch.tail);
   request.set_corrected_blocks(8);
   EXPECT_EQ(ReadSessionOptions(request, 7000)->prefetch.budget.corrected, 8);
   request.set_corrected_blocks(9);
@@ -104,7 +104,7 @@ TEST(SessionOptionsTest, CorrectionsAreInsideTheBudget) {
   request.set_predictor("stream");  // sinks and window, nothing else
   options = ReadSessionOptions(request, 7000);
   EXPECT_EQ(options->prefetch.budget.corrected, 0);
-  EXPECT_FALSE(options->tail);
+  EXPECT_FALSE(options->prefetch.tail);
 }
 
 TEST(SessionOptionsTest, ExactNeverGoesOnWithoutABlock) {

@@ -151,10 +151,10 @@ TEST(RestartTest, ASecondProcessIsRefused) {
 TEST(RestartTest, ANewerFormatIsRefused) {
   const std::string folder = FreshFolder("newer");
   std::filesystem::create_directory(folder);
-  std::ofstream(folder + "/format") << "forecache-ssd 2 1048576\n";
+  std::ofstream(folder + "/format") << "forecache-ssd 3 1048576\n";
   Daemon daemon(Flags(folder));
   EXPECT_EQ(daemon.Join(), 3);
-  EXPECT_NE(daemon.Log().find("version 2"), std::string::npos)
+  EXPECT_NE(daemon.Log().find("version 3"), std::string::npos)
       << daemon.Log();
 }
 

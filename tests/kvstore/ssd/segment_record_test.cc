@@ -30,9 +30,28 @@ TEST(SegmentRecordTest, ComesBackAsItWas) {
   EXPECT_EQ(*decoded, record);
 }
 
-// The bytes of docs/ONDISK.md, version 1.
-TEST(SegmentRecordTest, HasTheBytesOfVersionOne) {
+// Of version 1, without value planes.
+TEST(SegmentRecordTest, OlderRecordsComeBackAsTheyWere) {
+  SegmentRecord record = Sample();
+  record.has_value_planes = false;
+  auto decoded = DecodeSegmentRecord(record.id, EncodeSegmentRecord(record));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(*decoded, record);
+}
+
+// The bytes of docs/ONDISK.md, of both versions.
+TEST(SegmentRecordTest, HasTheBytesOfVersionTwo) {
   const std::string bytes = EncodeSegmentRecord(Sample());
+  EXPECT_EQ(bytes.substr(0, 2), std::string("\2\0", 2));
+  SegmentRecord older = Sample();
+  older.has_value_planes = false;
+  EXPECT_EQ(bytes.substr(2), EncodeSegmentRecord(older).substr(2));
+}
+
+TEST(SegmentRecordTest, HasTheBytesOfVersionOne) {
+  SegmentRecord record = Sample();
+  record.has_value_planes = false;
+  const std::string bytes = EncodeSegmentRecord(record);
   EXPECT_EQ(bytes.size(), 2 + 4 + 16 + 16 + 32 + 24 + 8 + 4 + 1 + 4 + 4 + 12);
   EXPECT_EQ(bytes.substr(0, 2), std::string("\1\0", 2));
   EXPECT_EQ(bytes.substr(6, 4), std::string("\1\2\3\0", 4));
@@ -67,10 +86,10 @@ TEST(SegmentRecordTest, AnotherSegmentsRecordIsDamaged) {
 
 TEST(SegmentRecordTest, ANewerVersionIsNamed) {
   std::string bytes = EncodeSegmentRecord(Sample());
-  bytes[0] = 2;
+  bytes[0] = 3;
   auto decoded = DecodeSegmentRecord(Sample().id, bytes);
   EXPECT_EQ(decoded.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(decoded.status().message().find("version 2"), std::string::npos);
+  EXPECT_NE(decoded.status().message().find("version 3"), std::string::npos);
 }
 
 TEST(SegmentLayoutTest, BlocksDoNotOverlapAndTheTailBehindThemIsWholePages) {
@@ -93,9 +112,15 @@ TEST(SegmentLayoutTest, BlocksDoNotOverlapAndTheTailBehindThemIsWholePages) {
     EXPECT_GE(layout.tail_bytes,
               layout.ChecksumOffset(1, 1, kSegmentBlocks - 1) +
                   sizeof(wire::PartChecksums));
-    EXPECT_GE(layout.checksums_offset,
+    EXPECT_GE(layout.ValueOffset(0, 0),
               layout.CodeOffset(1, 1) +
                   Segment::CodeStride(geometry, CodeKind::k2BitRotated));
+    EXPECT_GE(layout.checksums_offset,
+              layout.ValueOffset(1, 1) + Segment::ValueStride(geometry));
+    // As version 1 had it.
+    const SegmentLayout older(geometry, CodeKind::k2BitRotated, false);
+    EXPECT_EQ(older.checksums_offset, older.planes * older.code_stride);
+    EXPECT_EQ(older.CodeOffset(1, 1), layout.CodeOffset(1, 1));
   }
 }
 
