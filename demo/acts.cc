@@ -29,7 +29,6 @@ v1::GenerateRequest Options::Request(v1::Mode mode) const {
   request.set_mode(mode);
   request.set_budget_fraction(budget);
   request.set_predictor(predictor);
-  if (predictor != kNoBlocks) request.set_traffic_target(traffic);
   return request;
 }
 
@@ -168,7 +167,6 @@ absl::Status Acts::Prove(Findings* findings) {
   for (const Fact& fact : story_.facts) {
     v1::GenerateRequest request = Question(fact, v1::SPARSE);
     request.set_predictor(kNoBlocks);
-    request.clear_traffic_target();
     std::printf("    %s ...|", OneLine(fact.question).c_str());
     FC_ASSIGN_OR_RETURN(const Answer answer, Ask(request, true, findings));
     const bool right = Recalls(fact, answer.text);

@@ -18,9 +18,6 @@ struct Options {
   int context = kStoryTokens;   // --context
   double budget = 1.0 / 16;  // --budget
   std::string predictor = "last";  // --predictor
-  // --traffic: blocks that move a token, of each (layer, KV head).  More than
-  // the worker's own 4: within a host they cost little, and halve the loss.
-  double traffic = 12;
   std::string transports = "auto";  // --transports
 
   // A question or a continuation, with what was asked for.

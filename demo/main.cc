@@ -9,7 +9,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "common/clock.h"
-#include "common/limits.h"
 #include "common/status.h"
 #include "demo/acts.h"
 #include "demo/fault_acts.h"
@@ -110,10 +109,6 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--predictor", options.predictor, "last, ema, stream")
       ->capture_default_str();
-  app.add_option("--traffic", options.traffic,
-                 "blocks that move a token, of each (layer, KV head)")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, double(kTrafficTargetMax)));
   app.add_option("--transports", options.transports, "auto, tcp or shm")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "tcp", "shm"}));

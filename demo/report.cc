@@ -96,7 +96,7 @@ void PrintTable(const Options& options, const Story& story,
       Format("%u of %u", s.budget_blocks(), s.context_blocks()));
   Row("resident KV in the worker", Mib(e.resident_bytes()),
       Mib(s.resident_bytes()));
-  Row("  and the tail's mean keys and values", Mib(e.tail_bytes()),
+  Row("  and what stores tell of the tail", Mib(e.tail_bytes()),
       Mib(s.tail_bytes()));
   Row("  and predictor history, page tables",
       Mib(e.history_bytes() + e.table_bytes()),
@@ -213,7 +213,6 @@ absl::Status WriteJson(const Options& options, const Findings& f,
   json["transport"] = s.transport();
   json["isa"] = s.isa();
   json["predictor"] = s.predictor();
-  json["traffic_target"] = options.traffic;
   json["facts_both"] = f.facts_both;
   json["first_token"] = {{"cold_s", f.cold_seconds},
                          {"warm_s", f.warm_seconds},
