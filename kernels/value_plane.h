@@ -39,12 +39,15 @@ namespace forecache {
 
 inline constexpr int kValueRunChannels = 16;
 inline constexpr int kValueRunBytes = 128;  // of a block and a run
+inline constexpr float kF16Max = 65504.0f;
 
 size_t ValuePlaneBytes(int head_dim);
 
 // Makes the value plane of 256 keys and values [256][head_dim].  Deterministic:
 // the same input gives the same bytes on every CPU.  `plane` is aligned to 64.
 // REQUIRES: keys and values are finite.
+void EncodeValuePlaneRef(const std::byte* keys, const std::byte* values,
+                         KvType type, int head_dim, std::byte* plane);
 void EncodeValuePlane(const std::byte* keys, const std::byte* values,
                       KvType type, int head_dim, std::byte* plane);
 

@@ -14,6 +14,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/code_plane.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/channel_range-inl.h"
 #include "kernels/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -27,31 +28,6 @@ void EncodePlane(const uint16_t* keys, KvType type, int head_dim,
                      plane);
 }
 #else
-
-// Low, scale and its inverse for kLanes channels.
-template <KvType kType>
-HWY_INLINE void FindRange(const uint16_t* HWY_RESTRICT keys, int head_dim,
-                          float* HWY_RESTRICT low_to,
-                          float* HWY_RESTRICT scale_to,
-                          float* HWY_RESTRICT inverse_to) {
-  const DF df;
-  VF low = LoadKv<kType>(keys);
-  VF high = low;
-  for (int t = 1; t < kCodePlaneTokens; ++t) {
-    const VF key = LoadKv<kType>(keys + size_t(t) * head_dim);
-    low = hn::Min(low, key);
-    high = hn::Max(high, key);
-  }
-  low = hn::Add(low, hn::Zero(df));
-  VF scale = hn::Div(hn::Sub(high, low), hn::Set(df, float{kCodeMax}));
-  const auto wide = hn::Ge(scale, hn::Set(df, kCodeScaleMin));
-  scale = hn::IfThenElseZero(wide, scale);
-  const VF inverse =
-      hn::IfThenElseZero(wide, hn::Div(hn::Set(df, 1.0f), scale));
-  hn::StoreU(low, df, low_to);
-  hn::StoreU(scale, df, scale_to);
-  hn::StoreU(inverse, df, inverse_to);
-}
 
 template <KvType kType>
 void EncodePlaneOf(const uint16_t* HWY_RESTRICT keys, int head_dim,

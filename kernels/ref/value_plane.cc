@@ -13,8 +13,6 @@
 namespace forecache {
 namespace {
 
-constexpr float kF16Max = 65504.0f;
-
 float* At(std::byte* plane, size_t offset) {
   return reinterpret_cast<float*>(plane + offset);
 }
@@ -29,6 +27,7 @@ void FindRange(const uint16_t* values, KvType type, int head_dim, int channel,
     least = std::min(least, value);
     most = std::max(most, value);
   }
+  least += 0.0f;  // one zero
   const float step = (most - least) / float{kCodeMax};
   *low = least;
   *scale = step >= kCodeScaleMin ? step : 0.0f;
@@ -42,8 +41,8 @@ size_t ValuePlaneBytes(int head_dim) {
          size_t(kCodePlaneTokens) * head_dim / 2;
 }
 
-void EncodeValuePlane(const std::byte* keys, const std::byte* values,
-                      KvType type, int head_dim, std::byte* plane) {
+void EncodeValuePlaneRef(const std::byte* keys, const std::byte* values,
+                         KvType type, int head_dim, std::byte* plane) {
   FC_CHECK(keys != nullptr && values != nullptr && plane != nullptr);
   const auto* k = reinterpret_cast<const uint16_t*>(keys);
   const auto* v = reinterpret_cast<const uint16_t*>(values);

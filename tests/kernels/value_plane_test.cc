@@ -43,17 +43,22 @@ struct Plane {
       keys.push_back(KvToFloat(shape.type, k[i]));
       values.push_back(KvToFloat(shape.type, v[i]));
     }
-    bytes = MakeAligned(ValuePlaneBytes(shape.head_dim));
-    EncodeValuePlane(reinterpret_cast<const std::byte*>(k.data()),
-                     reinterpret_cast<const std::byte*>(v.data()), shape.type,
-                     shape.head_dim, bytes.get());
+    const auto* const k_bytes = reinterpret_cast<const std::byte*>(k.data());
+    const auto* const v_bytes = reinterpret_cast<const std::byte*>(v.data());
+    const size_t size = ValuePlaneBytes(shape.head_dim);
+    bytes = MakeAligned(size);
+    std::memset(bytes.get(), 0xEE, size);
+    EncodeValuePlane(k_bytes, v_bytes, shape.type, shape.head_dim, bytes.get());
+    specified.resize(size);
+    EncodeValuePlaneRef(k_bytes, v_bytes, shape.type, shape.head_dim,
+                        specified.data());
     codes = MakeAligned(CodePlaneBytes(shape.head_dim));
-    EncodeCodePlaneRef(reinterpret_cast<const std::byte*>(k.data()),
-                       shape.type, shape.head_dim, codes.get());
+    EncodeCodePlaneRef(k_bytes, shape.type, shape.head_dim, codes.get());
   }
 
   std::vector<float> keys, values;  // [256][head_dim]
   AlignedBytes bytes, codes;
+  std::vector<std::byte> specified;  // what `bytes` must be
 };
 
 // Outputs of a scan, which start at what other planes left there.
@@ -152,6 +157,12 @@ class ValuePlaneTest
   const Plane plane_;
   std::vector<float> logits_, block_max_, lse_;
 };
+
+TEST_P(ValuePlaneTest, BytesAreTheSpecifications) {
+  ASSERT_EQ(std::memcmp(plane_.bytes.get(), plane_.specified.data(),
+                        plane_.specified.size()),
+            0);
+}
 
 TEST_P(ValuePlaneTest, CodesAreWithinHalfAStep) {
   const int d = shape().head_dim;
