@@ -1,4 +1,4 @@
-// exp without a branch or a table, for loops that the compiler makes vectors of.
+// exp without a branch or a table: the compiler makes vectors of such loops.
 #ifndef FORECACHE_KERNELS_SMALL_EXP_H_
 #define FORECACHE_KERNELS_SMALL_EXP_H_
 

@@ -11,9 +11,17 @@
 
 source "$FC_ROOT/third_party/pins.sh"
 
-# Names one build of llama.cpp: a library built for another CPU may not run.
+# AMX is left out: hypervisors that show it in the CPU's flags and trap its
+# instructions are about, and nothing here needs it.
+FC_LLAMA_FLAGS=""
+[[ $(uname -m) != x86_64 ]] \
+  || FC_LLAMA_FLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+
+# Names one build of llama.cpp: a library built for another CPU, or with other
+# flags, may not run.
 fc_cpu_key() {
-  grep -m1 '^flags' /proc/cpuinfo | sha256sum | cut -c1-8
+  { grep -m1 '^flags' /proc/cpuinfo; printf '%s' "$FC_LLAMA_FLAGS"; } \
+    | sha256sum | cut -c1-8
 }
 
 FC_LLAMA_DIR="$FORECACHE_CACHE/llama-$FC_LLAMA_VERSION-$(fc_cpu_key)"
@@ -93,6 +101,7 @@ fc_setup_llama() {
     "llama_cpp_python-$FC_LLAMA_VERSION/vendor/llama.cpp"
   if ! {
     cmake -S "$work" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+        -DCMAKE_C_FLAGS="$FC_LLAMA_FLAGS" -DCMAKE_CXX_FLAGS="$FC_LLAMA_FLAGS" \
         -DBUILD_SHARED_LIBS=OFF -DGGML_OPENMP=OFF -DGGML_CCACHE=OFF \
         -DLLAMA_CURL=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TESTS=OFF \
         -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \

@@ -44,7 +44,8 @@ TEST_F(StoreGroupCorrectTest, CorrectionsShareTheSlots) {
         block.k, context.Part(0, block.entry.kv_head, block.entry.block,
                               false)));
   }
-  const Scores scores = Probe(session, 0, kBlocks, correction.q, correction.request.scale);
+  const Scores scores =
+      Probe(session, 0, kBlocks, correction.q, correction.request.scale);
   ASSERT_EQ(scores.lse.size(), sink.lse.size());
   for (size_t i = 0; i < scores.lse.size(); ++i) {
     EXPECT_NEAR(scores.lse[i], sink.lse[i], 1e-4f);
