@@ -24,6 +24,8 @@ namespace {
 
 constexpr int kProgressRounds = 16;  // of UCX in one Progress
 constexpr Nanos kEndTimeout = 2 * kSecond;
+// Longer than a round trip to any peer that runs.
+constexpr Nanos kFlushTimeout = 100 * kMillisecond;
 // A send that waits for room in a peer's shared queue gives no event when the
 // room comes: Wait then looks again this often.
 // The queue of a dead peer stays full for ever, hence the back-off.
@@ -103,11 +105,32 @@ UcxTransport::~UcxTransport() {
   if (!retired_.empty()) {
     LogWarning("ucx did not close in time", {{"endpoints", retired_.size()}});
   }
-  if (worker_ != nullptr) ucp_worker_destroy(worker_);
+  const bool still = worker_ == nullptr || Flush();
+  if (!still) LogWarning("ucx still connects to a peer: worker left to leak");
+  if (worker_ != nullptr && still) ucp_worker_destroy(worker_);
   operations_.CancelAll();
   retired_.clear();
-  if (context_ != nullptr) ucp_cleanup(context_);
+  if (context_ != nullptr && still) ucp_cleanup(context_);
   if (wake_fd_ >= 0) close(wake_fd_);
+}
+
+// UCX connects by itself to a peer that asks for it, before any hello. UCX
+// 1.13.1 ends the process when its worker goes while that is under way.
+bool UcxTransport::Flush() {
+  const Nanos deadline = Clock::Real()->Now() + kFlushTimeout;
+  do {
+    ucp_request_param_t param = {};
+    ucs_status_ptr_t request = ucp_worker_flush_nbx(worker_, &param);
+    while (UCS_PTR_IS_PTR(request) &&
+           ucp_request_check_status(request) == UCS_INPROGRESS) {
+      if (Clock::Real()->Now() >= deadline) return false;
+      ucp_worker_progress(worker_);
+    }
+    if (UCS_PTR_IS_PTR(request)) ucp_request_free(request);
+    // Nothing that happened after the flush may have begun another one.
+    if (ucp_worker_progress(worker_) == 0) return true;
+  } while (Clock::Real()->Now() < deadline);
+  return false;
 }
 
 // --- Endpoints --------------------------------------------------------------

@@ -52,6 +52,9 @@ class UcxTransport : public Transport {
   void Retire(UcxEndpoint* endpoint);
   // Starts the closes that wait, and frees endpoints that nothing points to.
   int Sweep();
+  // Lets connections that UCX makes by itself come to an end; false: they do
+  // not in time, and the worker must not be destroyed.
+  bool Flush();
   int ReportFailures();
 
   // The peer has answered: what can be shared with it, is.

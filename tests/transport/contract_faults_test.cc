@@ -128,5 +128,21 @@ TYPED_TEST(FaultsTest, PeerDeathAtEveryStep) {
   }
 }
 
+// The peer that was asked goes at any moment of getting to know the other.
+// (The one that asks does so at the risk of a UCX before 1.14: docs/BUGS.md.)
+TYPED_TEST(FaultsTest, EndsAtEveryStepOfConnecting) {
+  constexpr int kSteps = 12;
+  for (int steps = 0; steps <= kSteps; ++steps) {
+    SCOPED_TRACE(steps);
+    Node asking(TypeParam::Make()), asked(TypeParam::Make());
+    auto endpoint = asking.transport->Connect(asked.transport->Address());
+    ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+    for (int step = 0; step < steps; ++step) {
+      (step % 2 == 0 ? asked : asking).transport->Progress();
+    }
+    asked.transport.reset();
+  }
+}
+
 }  // namespace
 }  // namespace forecache
