@@ -35,9 +35,10 @@ void Prefetcher::Correct(int layer, int position,
                          std::span<const float> query, LocalScores local) {
   auto advanced = MakeAdvanced(layer, position, query, std::move(local));
   Gate& gate = *gates_[layer];
-  TakeTail(layer);  // of an earlier token, and too late for it
   {
     absl::MutexLock lock(&gate.mutex);
+    LetGoTail(&gate);  // of an earlier token, and too late for it
+    gate.correction = position;
     gate.correcting = true;
     gate.missed = 1;  // until it tells
   }
@@ -85,16 +86,17 @@ void Prefetcher::StartCorrection(std::shared_ptr<const Advanced> correction) {
                                .slot_count = slot_counts_,
                                .slots = offered_};
   const size_t ticket = under_way_.Begin();
-  correcting_[layer] = std::move(correction);
+  auto sink = std::make_shared<CorrectionSink>(this, correction);
   const absl::StatusOr<uint64_t> sent = data_plane_->client()->Correct(
-      session_, request, &correction_sink_,
-      [this, alive = alive_, layer, ticket](const absl::Status& end) {
+      session_, request, sink.get(),
+      [this, alive = alive_, sink, correction,
+       ticket](const absl::Status& end) {
         if (!*alive) return;
         under_way_.End(ticket);
         if (!end.ok() && !absl::IsDataLoss(end) && !absl::IsNotFound(end)) {
           return Fail(Annotate(end, "correction"));
         }
-        EndCorrection(layer);
+        EndCorrection(*correction);
       });
   if (sent.ok()) return under_way_.Sent(ticket, *sent);
   under_way_.End(ticket);
@@ -137,9 +139,10 @@ void Prefetcher::TakeBackOffered(int layer) {
   }
 }
 
-void Prefetcher::EndCorrection(int layer) {
-  Gate& gate = *gates_[layer];
+void Prefetcher::EndCorrection(const Advanced& correction) {
+  Gate& gate = *gates_[correction.layer];
   absl::MutexLock lock(&gate.mutex);
+  if (gate.correction != correction.position) return;
   gate.correcting = false;
   gate.may_have_settled.SignalAll();
 }
@@ -164,17 +167,17 @@ void Prefetcher::CorrectionSink::OnSlotReturned(int layer, int kv_head,
 }
 
 void Prefetcher::CorrectionSink::OnCorrected(const CorrectResult& result) {
-  if (*owner_->alive_) owner_->OnCorrected(result);
+  if (*owner_->alive_) owner_->OnCorrected(*correction_, result);
 }
 
-void Prefetcher::OnCorrected(const CorrectResult& result) {
+void Prefetcher::OnCorrected(const Advanced& correction,
+                             const CorrectResult& result) {
   CountProbe(result.blocks);
   for (const wire::CorrectedHead& head : result.heads) {
     traffic_.Count(static_cast<int>(head.used));
   }
-  if (!result.tail.empty()) KeepTail(result);
+  if (!result.tail.empty()) KeepTail(correction, result.tail);
   if (!options_.shared_scan || result.log_probability.empty()) return;
-  const LocalScores& local = correcting_[result.layer]->local;
   const ProbeResult rows{.layer = result.layer,
                          .blocks = result.blocks,
                          .lse = result.lse,
@@ -182,7 +185,7 @@ void Prefetcher::OnCorrected(const CorrectResult& result) {
   const KvGeometry& geometry = session_.geometry;
   double missed = 0;  // share of the mass, a KV head on average
   for (int head = 0; head < geometry.kv_heads; ++head) {
-    ObserveRow(local, &rows, result.layer, head);
+    ObserveRow(correction.local, &rows, result.layer, head);
     // Rows and replies have each block's largest probability.  A block's mass
     // is taken to be as many times that as it is for all blocks together.
     const double all = SumRow(row_, geometry.group);
@@ -194,27 +197,28 @@ void Prefetcher::OnCorrected(const CorrectResult& result) {
   observed_[result.layer] = true;
   Gate& gate = *gates_[result.layer];
   absl::MutexLock lock(&gate.mutex);
-  gate.missed = missed;
+  if (gate.correction == correction.position) gate.missed = missed;
 }
 
-void Prefetcher::KeepTail(const CorrectResult& result) {
-  auto tail = std::make_unique<Tail>(result.tail,
-                                     correcting_[result.layer]->query);
-  const size_t bytes = tail->bytes();
-  Gate& gate = *gates_[result.layer];
-  {
-    absl::MutexLock lock(&gate.mutex);
-    gate.tail = std::move(tail);
-  }
-  const size_t held = tails_held_ += bytes;
+void Prefetcher::KeepTail(const Advanced& correction, const TailView& view) {
+  auto tail = std::make_unique<Tail>(view, correction.query);
+  Gate& gate = *gates_[correction.layer];
+  absl::MutexLock lock(&gate.mutex);
+  if (gate.correction != correction.position) return;
+  const size_t held = tails_held_ += tail->bytes();
   tails_most_ = std::max(tails_most_.load(), held);
+  gate.tail = std::move(tail);
+}
+
+std::unique_ptr<Tail> Prefetcher::LetGoTail(Gate* gate) {
+  if (gate->tail != nullptr) tails_held_ -= gate->tail->bytes();
+  return std::move(gate->tail);
 }
 
 std::unique_ptr<Tail> Prefetcher::TakeTail(int layer) {
   Gate& gate = *gates_[layer];
   absl::MutexLock lock(&gate.mutex);
-  if (gate.tail != nullptr) tails_held_ -= gate.tail->bytes();
-  return std::move(gate.tail);
+  return LetGoTail(&gate);
 }
 
 bool Prefetcher::IsUnsure(int layer) const {

@@ -20,6 +20,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -168,8 +169,9 @@ class Prefetcher : public BlockSink {
     MonotonicCond may_have_settled;
     Turn turn ABSL_GUARDED_BY(mutex) = Turn::kReady;
     uint64_t round ABSL_GUARDED_BY(mutex) = 0;  // counts Advance calls
-    bool correcting ABSL_GUARDED_BY(mutex) = false;  // one is under way
-    double missed ABSL_GUARDED_BY(mutex) = 0;  // as the correction told
+    int correction ABSL_GUARDED_BY(mutex) = -1;  // position of the last one
+    bool correcting ABSL_GUARDED_BY(mutex) = false;  // it is under way
+    double missed ABSL_GUARDED_BY(mutex) = 0;  // as the last correction told
     std::unique_ptr<Tail> tail ABSL_GUARDED_BY(mutex);  // alike
     int requested ABSL_GUARDED_BY(mutex) = 0;
     int arrived ABSL_GUARDED_BY(mutex) = 0;
@@ -198,10 +200,13 @@ class Prefetcher : public BlockSink {
                                                 std::span<const float> query,
                                                 LocalScores local);
 
-  // Takes what corrections bring: it is counted apart.
+  // Takes what one correction brings: it is counted apart, and belongs to the
+  // query that it was asked for with, however late it comes.
   class CorrectionSink : public CorrectSink {
    public:
-    explicit CorrectionSink(Prefetcher* owner) : owner_(owner) {}
+    CorrectionSink(Prefetcher* owner,
+                   std::shared_ptr<const Advanced> correction)
+        : owner_(owner), correction_(std::move(correction)) {}
     void OnBlock(int layer, const wire::PushEntry& entry, ByteView k,
                  ByteView v) override;
     void OnSlotReturned(int layer, int kv_head, const wire::OfferedSlot& slot,
@@ -210,15 +215,18 @@ class Prefetcher : public BlockSink {
 
    private:
     Prefetcher* const owner_;
+    const std::shared_ptr<const Advanced> correction_;
   };
 
   // All on the data-plane thread.
   void StartCorrection(std::shared_ptr<const Advanced> advanced);
   absl::Status OfferSlots(const Advanced& advanced);
   void TakeBackOffered(int layer);
-  void EndCorrection(int layer);
-  void OnCorrected(const CorrectResult& result);
-  void KeepTail(const CorrectResult& result);
+  void EndCorrection(const Advanced& correction);
+  void OnCorrected(const Advanced& correction, const CorrectResult& result);
+  void KeepTail(const Advanced& correction, const TailView& view);
+  std::unique_ptr<Tail> LetGoTail(Gate* gate)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(gate->mutex);
   size_t IndexOf(int layer, int kv_head) const {
     return size_t{1} * layer * session_.geometry.kv_heads + kv_head;
   }
@@ -270,12 +278,9 @@ class Prefetcher : public BlockSink {
   std::atomic<Nanos> predict_time_{0};
   std::atomic<uint64_t> mass_known_{0};
   std::atomic<double> mass_missed_{0}, mass_missed_worst_{0};
-  CorrectionSink correction_sink_{this};
   // False once the session has ended: late answers find nobody.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  // Of the correction of each layer that is under way or was last; and whether
-  // its scores were observed since the layer's last choice.
-  std::vector<std::shared_ptr<const Advanced>> correcting_;
+  // Whether scores of a correction were observed since the layer's last choice.
   std::vector<bool> observed_;
   // On the data-plane thread.  Stepped by the first correction of each token,
   // when all that moved for the one before is known.
