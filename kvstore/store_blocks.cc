@@ -95,7 +95,7 @@ absl::StatusOr<std::shared_ptr<Segment>> StoreCore::OpenSegment(
   // What goes to SSD needs memory for its code planes first.
   const size_t wanted =
       Segment::OpenBytes(session.geometry) +
-      2 * SegmentLayout(session.geometry, options_.code_kind).tail_bytes;
+      2 * SegmentLayout(session.geometry, options_.code_kind).summary_bytes;
   std::shared_ptr<Segment> segment;
   TierCharge charge(owner->account, StorageTier::kDram);
   FC_RETURN_IF_ERROR(MakeRoomFor(

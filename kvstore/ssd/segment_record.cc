@@ -101,7 +101,7 @@ std::string EncodeSegmentRecord(const SegmentRecord& record) {
   AppendGeometry(record.geometry, &body);
   Append(static_cast<uint32_t>(record.code_kind), &body);
   Append(record.generation, &body);
-  Append(record.tail_crc, &body);
+  Append(record.summary_crc, &body);
   Append(static_cast<uint8_t>(record.origin.tenant.size()), &body);
   body += record.origin.tenant;
   Append(static_cast<uint32_t>(record.extents.size()), &body);
@@ -137,7 +137,7 @@ absl::StatusOr<SegmentRecord> DecodeSegmentRecord(const SegmentId& id,
   record.geometry = ReadGeometry(&reader);
   const auto code_kind = reader.Next<uint32_t>();
   record.generation = reader.Next<uint64_t>();
-  record.tail_crc = reader.Next<uint32_t>();
+  record.summary_crc = reader.Next<uint32_t>();
   record.origin.tenant = reader.Bytes(reader.Next<uint8_t>());
   const size_t extents = reader.Next<uint32_t>();
   if (!reader.ok() || reader.left() != extents * sizeof(uint32_t)) {
@@ -165,10 +165,10 @@ SegmentLayout::SegmentLayout(const KvGeometry& geometry, CodeKind code_kind,
       code_stride(Segment::CodeStride(geometry, code_kind)),
       value_stride(has_value_planes ? Segment::ValueStride(geometry) : 0),
       checksums_offset(planes * (code_stride + value_stride)),
-      tail_offset(WholePages(planes * kSegmentBlocks * block_bytes)),
-      tail_bytes(WholePages(checksums_offset +
+      summary_offset(WholePages(planes * kSegmentBlocks * block_bytes)),
+      summary_bytes(WholePages(checksums_offset +
                             planes * kSegmentBlocks *
                                 sizeof(wire::PartChecksums))),
-      bytes(tail_offset + tail_bytes) {}
+      bytes(summary_offset + summary_bytes) {}
 
 }  // namespace forecache

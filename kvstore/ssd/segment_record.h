@@ -29,7 +29,7 @@ struct SegmentRecord {
   CodeKind code_kind = CodeKind::k4Bit;
   bool has_value_planes = true;   // false: of version 1
   uint64_t generation = 0;        // of this copy: never used twice
-  uint32_t tail_crc = 0;          // of the layout's tail
+  uint32_t summary_crc = 0;       // of the layout's summary
   std::vector<uint32_t> extents;  // numbers, in the segment's order
   bool operator==(const SegmentRecord&) const = default;
 };
@@ -42,7 +42,7 @@ absl::StatusOr<SegmentRecord> DecodeSegmentRecord(const SegmentId& id,
 
 // Where the bytes of one segment lie, counted through its extents: first the
 // blocks, each K part with its V part, by layer, KV head and block; then, at a
-// page's start, the tail: code planes, value planes, the blocks' checksums.
+// page's start, the summary: code planes, value planes, the blocks' checksums.
 //
 // Threads: a value.
 struct SegmentLayout {
@@ -58,7 +58,7 @@ struct SegmentLayout {
   size_t plane(int layer, int kv_head) const {
     return size_t{1} * layer * kv_heads + kv_head;
   }
-  // In the tail.
+  // In the summary.
   size_t CodeOffset(int layer, int kv_head) const {
     return plane(layer, kv_head) * code_stride;
   }
@@ -78,9 +78,9 @@ struct SegmentLayout {
   size_t block_bytes;
   size_t code_stride;
   size_t value_stride;      // 0 without value planes
-  size_t checksums_offset;  // in the tail
-  size_t tail_offset;       // in the segment
-  size_t tail_bytes;        // whole pages
+  size_t checksums_offset;  // in the summary
+  size_t summary_offset;    // in the segment
+  size_t summary_bytes;     // whole pages
   size_t bytes;             // of all
 };
 

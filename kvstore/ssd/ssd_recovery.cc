@@ -164,32 +164,34 @@ absl::Status SsdTier::CheckPlane(const SegmentId& id, size_t plane,
   if (plane >= layout.planes) return absl::OutOfRangeError("no such plane");
   PageBuffer buffer(kSsdLaneBytes);
   uint32_t crc = 0;
-  for (size_t at = 0; plane == 0 && at < layout.tail_bytes;) {
-    const size_t count = std::min(buffer.size(), layout.tail_bytes - at);
+  for (size_t at = 0; plane == 0 && at < layout.summary_bytes;) {
+    const size_t count = std::min(buffer.size(), layout.summary_bytes - at);
     FC_RETURN_IF_ERROR(
-        io_->Read(place, layout.tail_offset + at, count, buffer.data()));
+        io_->Read(place, layout.summary_offset + at, count, buffer.data()));
     crc = Crc32c({buffer.data(), count}, crc);
     at += count;
     *bytes += count;
   }
-  if (plane == 0 && crc != place.record.tail_crc) {
-    return absl::DataLossError("the tail does not match its checksum");
+  if (plane == 0 && crc != place.record.summary_crc) {
+    return absl::DataLossError("the summary does not match its checksum");
   }
   const size_t plane_bytes = kSegmentBlocks * layout.block_bytes;
   const size_t sums = layout.checksums_offset +
                       plane * kSegmentBlocks * sizeof(wire::PartChecksums);
   const size_t first = sums / kSsdPageBytes * kSsdPageBytes;
-  const size_t pages = std::min(2 * kSsdPageBytes, layout.tail_bytes - first);
-  std::byte* tail = buffer.data() + plane_bytes;
+  const size_t pages =
+      std::min(2 * kSsdPageBytes, layout.summary_bytes - first);
+  std::byte* summary = buffer.data() + plane_bytes;
   FC_RETURN_IF_ERROR(
       io_->Read(place, plane * plane_bytes, plane_bytes, buffer.data()));
   FC_RETURN_IF_ERROR(
-      io_->Read(place, layout.tail_offset + first, pages, tail));
+      io_->Read(place, layout.summary_offset + first, pages, summary));
   *bytes += plane_bytes + pages;
   const size_t part = place.record.geometry.PartBytes();
   for (int b = 0; b < kSegmentBlocks; ++b) {
     wire::PartChecksums want;
-    std::memcpy(&want, tail + (sums - first) + b * sizeof(want), sizeof(want));
+    std::memcpy(&want, summary + (sums - first) + b * sizeof(want),
+                sizeof(want));
     const std::byte* block = buffer.data() + b * layout.block_bytes;
     if (Crc32c({block, part}) != want.k ||
         Crc32c({block + part, part}) != want.v) {

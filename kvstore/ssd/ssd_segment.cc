@@ -132,24 +132,25 @@ class SsdReads : public PendingReads {
 absl::StatusOr<std::shared_ptr<const SsdSegment>> SsdSegment::Load(
     std::shared_ptr<const SsdPlace> place, SegmentIo* io, DramArena* arena) {
   const SegmentLayout& layout = place->layout;
-  FC_ASSIGN_OR_RETURN(Extent tail, arena->Allocate(layout.tail_bytes));
+  FC_ASSIGN_OR_RETURN(Extent summary, arena->Allocate(layout.summary_bytes));
   absl::Status status =
-      io->Read(*place, layout.tail_offset, layout.tail_bytes, arena->At(tail));
-  if (status.ok() && Crc32c({arena->At(tail), layout.tail_bytes}) !=
-                         place->record.tail_crc) {
+      io->Read(*place, layout.summary_offset, layout.summary_bytes,
+               arena->At(summary));
+  if (status.ok() && Crc32c({arena->At(summary), layout.summary_bytes}) !=
+                         place->record.summary_crc) {
     status = absl::DataLossError(
         absl::StrCat("segment ", place->record.id.ToHex(),
-                     ": its tail does not match its checksum"));
+                     ": its summary does not match its checksum"));
   }
   if (!status.ok()) {
-    arena->Free(tail);
+    arena->Free(summary);
     return status;
   }
   return std::shared_ptr<const SsdSegment>(
-      new SsdSegment(std::move(place), io, arena, tail));
+      new SsdSegment(std::move(place), io, arena, summary));
 }
 
-SsdSegment::~SsdSegment() { arena_->Free(tail_); }
+SsdSegment::~SsdSegment() { arena_->Free(summary_); }
 
 void SsdSegment::Read(int layer, std::span<BlockRead> reads) const {
   SsdReads batch(io_);
@@ -164,13 +165,13 @@ void SsdSegment::StartRead(int layer, std::span<BlockRead> reads,
 }
 
 ByteView SsdSegment::CodePlane(int layer, int kv_head) const {
-  return {arena_->At(tail_) + place_->layout.CodeOffset(layer, kv_head),
+  return {arena_->At(summary_) + place_->layout.CodeOffset(layer, kv_head),
           place_->layout.code_stride};
 }
 
 ByteView SsdSegment::ValuePlane(int layer, int kv_head) const {
   if (!place_->record.has_value_planes) return {};
-  return {arena_->At(tail_) + place_->layout.ValueOffset(layer, kv_head),
+  return {arena_->At(summary_) + place_->layout.ValueOffset(layer, kv_head),
           place_->layout.value_stride};
 }
 
@@ -178,7 +179,7 @@ wire::PartChecksums SsdSegment::Checksums(int layer, int kv_head,
                                           int block) const {
   wire::PartChecksums checksums;
   std::memcpy(&checksums,
-              arena_->At(tail_) +
+              arena_->At(summary_) +
                   place_->layout.ChecksumOffset(layer, kv_head, block),
               sizeof(checksums));
   return checksums;

@@ -18,8 +18,8 @@ namespace forecache {
 // Lifetime: `io` and the arena outlive it.
 class SsdSegment : public SegmentView {
  public:
-  // Brings the tail to memory.  kResourceExhausted when the arena has no room
-  // for it, kDataLoss when it is damaged, kUnavailable when the disk fails.
+  // Brings the summary to memory.  kResourceExhausted when the arena lacks the
+  // room, kDataLoss when it is damaged, kUnavailable when the disk fails.
   static absl::StatusOr<std::shared_ptr<const SsdSegment>> Load(
       std::shared_ptr<const SsdPlace> place, SegmentIo* io, DramArena* arena);
   ~SsdSegment() override;
@@ -44,13 +44,13 @@ class SsdSegment : public SegmentView {
 
  private:
   SsdSegment(std::shared_ptr<const SsdPlace> place, SegmentIo* io,
-             DramArena* arena, Extent tail)
-      : place_(std::move(place)), io_(io), arena_(arena), tail_(tail) {}
+             DramArena* arena, Extent summary)
+      : place_(std::move(place)), io_(io), arena_(arena), summary_(summary) {}
 
   const std::shared_ptr<const SsdPlace> place_;
   SegmentIo* const io_;
   DramArena* const arena_;
-  const Extent tail_;
+  const Extent summary_;
 };
 
 }  // namespace forecache

@@ -238,8 +238,8 @@ absl::Status SsdTier::WriteData(const SegmentView& segment,
     slice.ops.clear();
     return Failed(status);
   };
-  PageBuffer tail(layout.tail_bytes);
-  std::fill_n(tail.data(), tail.size(), std::byte{0});
+  PageBuffer summary(layout.summary_bytes);
+  std::fill_n(summary.data(), summary.size(), std::byte{0});
   std::vector<BlockRead> reads(kSegmentBlocks);
   for (size_t first = 0, turn = 0; first < layout.planes;
        first += per_slice, ++turn) {
@@ -260,31 +260,32 @@ absl::Status SsdTier::WriteData(const SegmentView& segment,
           return absl::DataLossError(absl::StrCat(
               "block ", read.block, " of layer ", layer, " is damaged"));
         }
-        std::memcpy(tail.data() +
+        std::memcpy(summary.data() +
                         layout.ChecksumOffset(layer, head, read.block),
                     &read.checksums, sizeof(read.checksums));
       }
       const ByteView codes = segment.CodePlane(layer, head);
       FC_CHECK(!codes.empty() && codes.size() <= layout.code_stride);
-      std::ranges::copy(codes, tail.data() + layout.CodeOffset(layer, head));
+      std::ranges::copy(codes, summary.data() + layout.CodeOffset(layer, head));
       const ByteView values = segment.ValuePlane(layer, head);
       FC_CHECK(values.size() <= layout.value_stride);
-      std::ranges::copy(values, tail.data() + layout.ValueOffset(layer, head));
+      std::ranges::copy(values,
+                        summary.data() + layout.ValueOffset(layer, head));
     }
     io_->Append(*place, DiskOp::Kind::kWrite, first * plane_bytes,
                 count * plane_bytes, slice.buffer.data(), &slice.ops);
     slice.queue->Start(slice.ops);
   }
   for (Slice& slice : slices) FC_RETURN_IF_ERROR(wait(slice));
-  if (!gate(layout.tail_bytes)) return absl::CancelledError("ssd: stopped");
-  place->record.tail_crc = Crc32c({tail.data(), layout.tail_bytes});
-  return WriteTail(*place, tail.data());
+  if (!gate(layout.summary_bytes)) return absl::CancelledError("ssd: stopped");
+  place->record.summary_crc = Crc32c({summary.data(), layout.summary_bytes});
+  return WriteSummary(*place, summary.data());
 }
 
-absl::Status SsdTier::WriteTail(const SsdPlace& place, std::byte* tail) {
+absl::Status SsdTier::WriteSummary(const SsdPlace& place, std::byte* summary) {
   std::vector<DiskOp> ops;
-  io_->Append(place, DiskOp::Kind::kWrite, place.layout.tail_offset,
-              place.layout.tail_bytes, tail, &ops);
+  io_->Append(place, DiskOp::Kind::kWrite, place.layout.summary_offset,
+              place.layout.summary_bytes, summary, &ops);
   auto queue = file_->NewQueue(kSsdQueueDepth);
   queue->Start(ops);
   queue->Wait();

@@ -90,7 +90,7 @@ class SsdTier : public Tier {
   // Notes uses, so that a restart knows them.
   void Touch(std::span<const SegmentId> ids);
 
-  // Reads one (layer, KV head) of a segment, and with plane 0 the tail, and
+  // Reads one (layer, KV head) of a segment, and with plane 0 the summary, and
   // checks them.  Adds what it read to *bytes.  kDataLoss, kUnavailable,
   // kNotFound; kOutOfRange when the segment has no such plane.
   absl::Status CheckPlane(const SegmentId& id, size_t plane, size_t* bytes);
@@ -139,7 +139,7 @@ class SsdTier : public Tier {
   SsdPlace::GiveBack GiveBack() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status WriteData(const SegmentView& segment, const WriteGate& gate,
                          SsdPlace* place);
-  absl::Status WriteTail(const SsdPlace& place, std::byte* tail);
+  absl::Status WriteSummary(const SsdPlace& place, std::byte* summary);
   // Writes no more after an error of the disk.
   absl::Status Failed(const absl::Status& status);
   // The same, and the record of `place` may be on disk or not.

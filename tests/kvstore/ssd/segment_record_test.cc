@@ -18,7 +18,7 @@ SegmentRecord Sample() {
   record.geometry = kTestGeometry;
   record.code_kind = CodeKind::k2BitRotated;
   record.generation = 77;
-  record.tail_crc = 0xDEADBEEF;
+  record.summary_crc = 0xDEADBEEF;
   record.extents = {5, 1, 9};
   return record;
 }
@@ -92,7 +92,7 @@ TEST(SegmentRecordTest, ANewerVersionIsNamed) {
   EXPECT_NE(decoded.status().message().find("version 3"), std::string::npos);
 }
 
-TEST(SegmentLayoutTest, BlocksDoNotOverlapAndTheTailBehindThemIsWholePages) {
+TEST(SegmentLayoutTest, BlocksDoNotOverlapAndTheSummaryBehindThemIsWholePages) {
   for (int head_dim : {16, 64, 80, 128, 256}) {
     KvGeometry geometry = kTestGeometry;
     geometry.head_dim = head_dim;
@@ -106,10 +106,10 @@ TEST(SegmentLayoutTest, BlocksDoNotOverlapAndTheTailBehindThemIsWholePages) {
         }
       }
     }
-    EXPECT_EQ(layout.tail_offset, next);  // a plane is whole pages
-    EXPECT_EQ(layout.tail_offset % kSsdPageBytes, 0);
-    EXPECT_EQ(layout.tail_bytes % kSsdPageBytes, 0);
-    EXPECT_GE(layout.tail_bytes,
+    EXPECT_EQ(layout.summary_offset, next);  // a plane is whole pages
+    EXPECT_EQ(layout.summary_offset % kSsdPageBytes, 0);
+    EXPECT_EQ(layout.summary_bytes % kSsdPageBytes, 0);
+    EXPECT_GE(layout.summary_bytes,
               layout.ChecksumOffset(1, 1, kSegmentBlocks - 1) +
                   sizeof(wire::PartChecksums));
     EXPECT_GE(layout.ValueOffset(0, 0),
