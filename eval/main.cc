@@ -51,18 +51,17 @@ const Table kFullTables[] = {
     {"oracle,last+c+t+shared+lent,ema:0.3+c+t+shared+lent,paper/5", "1/16,1/32",
      kLossTexts},
     {"default,oracle+tail,last+c+t+shared+lent+profile,"
-     "last+c+t+shared+lent+tail,last+c+t0.1+shared+lent+profile+tail,"
-     "last+c+t12+shared+lent+profile+tail,last+c+tail",
+     "last+c+t+shared+lent+tail,last+c+t0.05+shared+lent+profile,"
+     "last+c+t0.05+shared+lent+profile+tail,"
+     "last+c+t2+shared+lent+profile+tail,last+c+tail",
      "1/16,1/32", kLossTexts},
     {"oracle,default,last+c+t+shared+lent,last", "1/16,1/32", "facts"},
-    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
-     "last+c+t0.1+shared+lent",
-     "1/16", kLossTexts},
+    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv", "1/16",
+     kLossTexts},
     {"oracle,default,last+c+t+shared+lent,paper/5", "1/8,1/64", kLossTexts},
     {"oracle,default,last", "1/16,1/32", "needle"},
-    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv,"
-     "last+c+t0.1+shared+lent",
-     "1/32", kLossTexts},
+    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv", "1/32",
+     kLossTexts},
 };
 
 absl::StatusOr<BudgetShare> ParseShare(const std::string& text) {

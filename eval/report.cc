@@ -1,10 +1,13 @@
 #include "eval/report.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "eval/bootstrap.h"
 #include "nlohmann/json.hpp"
 
@@ -40,7 +43,7 @@ std::string AgainstOracle(const Row& row, const std::vector<Row>& rows) {
     std::vector<double> more(row.rises);
     for (size_t i = 0; i < more.size(); ++i) more[i] -= oracle.rises[i];
     const Interval interval = BootstrapMean(more);
-    return absl::StrFormat("%+.4f (%+.3f..%+.3f)", MeanOf(more), interval.low,
+    return absl::StrFormat("%+.3f (%+.3f..%+.3f)", MeanOf(more), interval.low,
                            interval.high);
   }
   return "";
@@ -54,6 +57,83 @@ absl::Status WriteFile(const std::string& path, const std::string& flag,
   return file.good() ? absl::OkStatus()
                      : absl::UnavailableError(
                            absl::StrCat(flag, ": cannot write ", path));
+}
+
+// In the order in which they first appear.
+std::vector<std::string> ValuesOf(const std::vector<Row>& rows,
+                                  std::string Row::*field) {
+  std::vector<std::string> values;
+  for (const Row& row : rows) {
+    if (std::find(values.begin(), values.end(), row.*field) == values.end()) {
+      values.push_back(row.*field);
+    }
+  }
+  return values;
+}
+
+// One policy over the texts: a cell each, and the means of what it costs.
+std::string MarkdownLine(const std::string& policy,
+                         const std::vector<std::string>& texts,
+                         const std::vector<Row>& rows, bool beside_oracle) {
+  std::string line = absl::StrCat("| `", policy, "`");
+  Row mean;
+  int counted = 0, decoded = 0;
+  for (const std::string& text : texts) {
+    std::string cell;
+    for (const Row& row : rows) {
+      if (row.policy != policy || row.text != text) continue;
+      if (beside_oracle) {
+        cell = AgainstOracle(row, rows);
+        continue;
+      }
+      cell = row.tokens > 0 ? absl::StrFormat("%+.3f (%s)", row.dnll,
+                                              IntervalOf(row))
+                            : FactsOf(row);
+      ++counted;
+      decoded += row.tokens > 0;
+      mean.dnll_worst5 += row.tokens > 0 ? row.dnll_worst5 : 0;
+      mean.compression += row.compression;
+      mean.changed += row.changed;
+      mean.fetch_bytes += row.fetch_bytes;
+      mean.scan_bytes += row.scan_bytes;
+      mean.predict_us += row.predict_us;
+    }
+    absl::StrAppend(&line, " | ", cell);
+  }
+  if (beside_oracle || counted == 0) return line + " |\n";
+  return absl::StrFormat(
+      "%s | %.2f | %.1f | %.2f | %.0f | %.0f | %.1f |\n", line,
+      mean.dnll_worst5 / std::max(decoded, 1), mean.compression / counted,
+      mean.changed / counted, mean.fetch_bytes / kKib / counted,
+      mean.scan_bytes / kMib / counted, mean.predict_us / 1000 / counted);
+}
+
+void AppendBudget(const std::string& budget, const std::vector<Row>& rows,
+                  std::string* markdown) {
+  const auto texts = ValuesOf(rows, &Row::text);
+  const auto policies = ValuesOf(rows, &Row::policy);
+  const std::string columns = absl::StrJoin(texts, " | ");
+  const std::string rule = absl::StrReplaceAll(
+      absl::StrJoin(std::vector<int>(texts.size()), "|"), {{"0", "---"}});
+  absl::StrAppend(markdown, "| ", budget, " | ", columns,
+                  " | worst 5 % | compression | changed | fetched KiB | "
+                  "scanned MiB | predictor ms |\n|---|", rule,
+                  "|---|---|---|---|---|---|\n");
+  for (const std::string& policy : policies) {
+    absl::StrAppend(markdown, MarkdownLine(policy, texts, rows, false));
+  }
+  if (std::find(policies.begin(), policies.end(), "oracle") ==
+      policies.end()) {
+    absl::StrAppend(markdown, "\n");
+    return;
+  }
+  absl::StrAppend(markdown, "\n| ", budget, ", above `oracle` | ", columns,
+                  " |\n|---|", rule, "|\n");
+  for (const std::string& policy : policies) {
+    if (policy == "oracle") continue;
+    absl::StrAppend(markdown, MarkdownLine(policy, texts, rows, true));
+  }
+  absl::StrAppend(markdown, "\n");
 }
 
 }  // namespace
@@ -74,22 +154,15 @@ void PrintRows(const std::vector<Row>& rows) {
 
 absl::Status WriteMarkdown(const std::string& path,
                            const std::vector<Row>& rows) {
-  std::string text =
-      "| text | budget | policy | rise | 95 % | above the oracle | worst 5 % "
-      "| facts | compression | changed | fetched KiB | scanned MiB | "
-      "predictor us |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
-  for (const Row& row : rows) {
-    absl::StrAppendFormat(
-        &text,
-        "| %s | %s | `%s` | %s | %s | %s | %.3f | %s | %.1f | %.2f | %.0f | "
-        "%.1f | %.0f |\n",
-        row.text, row.budget, row.policy, RiseOf(row), IntervalOf(row),
-        AgainstOracle(row, rows), row.dnll_worst5, FactsOf(row),
-        row.compression, row.changed,
-        row.fetch_bytes / kKib, row.scan_bytes / kMib, row.predict_us);
+  std::string markdown;
+  for (const std::string& budget : ValuesOf(rows, &Row::budget)) {
+    std::vector<Row> of_budget;
+    for (const Row& row : rows) {
+      if (row.budget == budget) of_budget.push_back(row);
+    }
+    AppendBudget(budget, of_budget, &markdown);
   }
-  return WriteFile(path, "--markdown", text);
+  return WriteFile(path, "--markdown", markdown);
 }
 
 absl::Status WriteJson(const std::string& path, const std::vector<Row>& rows) {

@@ -14,7 +14,9 @@ namespace forecache::eval {
 // A table for people, on standard output.
 void PrintRows(const std::vector<Row>& rows);
 
-// The same as Markdown, for docs/QUALITY.md.
+// The same as Markdown, for docs/QUALITY.md: for each budget a table of
+// policies by texts, with what they cost as means over the texts, and one of
+// what each loses more than the oracle.
 absl::Status WriteMarkdown(const std::string& path,
                            const std::vector<Row>& rows);
 
