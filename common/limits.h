@@ -134,7 +134,7 @@ inline constexpr Nanos kLateDeadlineDefault = 2 * kSecond;
 // floor that holds it, and how many tokens of nothing lower that by a factor e.
 inline constexpr int kTrafficTargetMax = kCorrectionSlotsMax;
 inline constexpr float kTrafficFloorLeast = 1e-5f;
-inline constexpr float kTrafficFloorMost = 0.5f;
+inline constexpr float kTrafficFloorMost = 4.0f;  // above 1 nothing moves
 inline constexpr int kTrafficFollowTokens = 8;
 
 }  // namespace forecache
