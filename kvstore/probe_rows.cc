@@ -6,42 +6,16 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "common/half.h"
 #include "common/limits.h"
+#include "common/target_clones.h"
 #include "kernels/small_exp.h"
-
-// Loops over rows, compiled for wider vectors too, which makes a correction by
-// 2-bit codes a fifth shorter.  The one that runs is chosen when the program
-// starts, before sanitizers are ready.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define FC_WIDE
-#else
-#define FC_WIDE \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#endif
 
 namespace forecache {
 namespace {
 
 // exp(-16) of a whole is less than an f16 score can tell from nothing.
 constexpr float kNegligible = -16;
-
-// FloatToF16 without a branch, for what is no NaN.
-inline uint16_t ToF16(float value) {
-  constexpr float kSubnormal = 0.5f;  // adding it aligns the last bit to 2^-24
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t sign = (bits >> 16) & 0x8000;
-  const uint32_t magnitude = bits & 0x7FFFFFFF;
-  const uint32_t rebiased = magnitude - 0x38000000;
-  const uint32_t normal = (rebiased + 0xFFF + ((rebiased >> 13) & 1)) >> 13;
-  const uint32_t subnormal =
-      std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + kSubnormal) -
-      std::bit_cast<uint32_t>(kSubnormal);
-  // Signed comparisons: SSE2 has no others, and magnitudes are positive.
-  const int32_t size = static_cast<int32_t>(magnitude);
-  uint32_t half = size < 0x38800000 ? subnormal : normal;
-  half = size >= 0x477FF000 ? 0x7C00 : half;
-  return static_cast<uint16_t>(sign | half);
-}
 
 inline float LargestOf(const float* run) {
   float lanes[4] = {run[0], run[1], run[2], run[3]};
@@ -60,23 +34,25 @@ float LogAddExp(float a, float b) {
   return top + std::log1p(std::exp(std::min(a, b) - top));
 }
 
-FC_WIDE void WriteLogProbabilities(const float* row, float lse, int blocks,
-                                   std::byte* out) {
+FC_CLONES void WriteLogProbabilities(const float* row, float lse, int blocks,
+                                     std::byte* out) {
   if (lse == kNoScore) lse = 0;  // nothing was scored: the row is -infinity
   int block = 0;
   uint16_t run[kRowRun];
   for (; block + kRowRun <= blocks; block += kRowRun) {
-    for (int i = 0; i < kRowRun; ++i) run[i] = ToF16(row[block + i] - lse);
+    for (int i = 0; i < kRowRun; ++i) {
+      run[i] = NumberToF16(row[block + i] - lse);
+    }
     std::memcpy(out + 2 * block, run, sizeof(run));
   }
   for (; block < blocks; ++block) {
-    const uint16_t bits = ToF16(row[block] - lse);
+    const uint16_t bits = NumberToF16(row[block] - lse);
     std::memcpy(out + 2 * block, &bits, sizeof(bits));
   }
 }
 
-FC_WIDE void MergeGroup(const float* rows, size_t stride,
-                        std::span<const float> lse, float* merged) {
+FC_CLONES void MergeGroup(const float* rows, size_t stride,
+                          std::span<const float> lse, float* merged) {
   std::fill_n(merged, stride, 0.0f);
   const float share = 1.0f / static_cast<float>(lse.size());
   for (size_t g = 0; g < lse.size(); ++g) {
@@ -136,8 +112,8 @@ BestBlocks PickBest(const float* merged, int first, int end, float threshold,
   return best;
 }
 
-FC_WIDE double ClearResident(std::span<const uint64_t> resident, size_t stride,
-                             float* merged) {
+FC_CLONES double ClearResident(std::span<const uint64_t> resident,
+                               size_t stride, float* merged) {
   for (size_t word = 0; word < resident.size(); ++word) {
     for (uint64_t bits = resident[word]; bits != 0; bits &= bits - 1) {
       const size_t block = word * 64 + std::countr_zero(bits);

@@ -4,16 +4,8 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "common/target_clones.h"
 #include "predictor/history.h"
-
-// One clone for each instruction set, chosen when the program is loaded: the
-// loops are written in vectors that the compiler maps to each.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define FC_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define FC_CLONES
-#endif
 
 namespace forecache {
 namespace {

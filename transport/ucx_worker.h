@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/clock.h"
 #include "transport/transport.h"
 #include "transport/ucx_address.h"
 #include "transport/ucx_endpoint.h"
@@ -17,6 +18,9 @@
 #include "transport/ucx_transport.h"
 
 namespace forecache::ucx_internal {
+
+// How long a close may take before callers get their buffers back.
+inline constexpr Nanos kCloseTimeout = 2 * kSecond;
 
 // Each message begins with a Frame that names its sender, and each connection
 // with a hello that carries the sender's address: so the receiver opens its own

@@ -3,7 +3,6 @@
 // Each step is one IEEE f32 operation, as there; no fused multiply-add.
 #include "kernels/value_plane.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "common/check.h"

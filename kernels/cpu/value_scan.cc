@@ -36,8 +36,6 @@ void ScanValues(const ValueScan& args) { ScanValuesRef(args); }
 // Threads: one thread.
 struct HeadWeights {
   alignas(64) float exact[kCodePlaneTokens];
-  // For keys: rounded with one step for the plane.
-  alignas(64) int8_t rounded[kCodePlaneTokens];
   alignas(64) float largest[kCodePlaneBlocks];  // of each block
   uint32_t blocks = 0;                          // within reach
   float mass = 0;                               // sum of the exact ones
@@ -221,7 +219,7 @@ HWY_INLINE void AddKeys(const ValueScan& args, int head, HeadWeights& weights,
   for (uint32_t left = weights.blocks; left != 0; left &= left - 1) {
     const int block =
         static_cast<int>(hwy::Num0BitsBelowLS1Bit_Nonzero32(left));
-    int8_t* w = weights.rounded + block * kScoreBlockTokens;
+    int8_t w[kScoreBlockTokens];
     rounded_sum += Round16(weights.exact + block * kScoreBlockTokens,
                            127.0f / largest, w);
     for (int t = 0; t < kScoreBlockTokens; t += 4) {

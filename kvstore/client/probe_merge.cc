@@ -25,22 +25,9 @@ float LogAdd(float a, float b) {
 // Without branches and of a fixed length, so that the compiler makes vectors of
 // it: a merge touches every block of the context, at every layer and token.
 void ShiftLanes(float shift, uint16_t (&lanes)[kSegmentBlocks]) {
-  constexpr float kUp = 0x1.0p112f;  // from f16's exponent bias to float's
-  constexpr float kDown = 0x1.0p-112f;
+  // -infinity comes in as -65536, which is -infinity when it goes out.
   for (uint16_t& lane : lanes) {
-    const uint32_t bits = lane;
-    const float magnitude = std::bit_cast<float>((bits & 0x7FFF) << 13) * kUp;
-    const float value =
-        std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) |
-                             (bits & 0x8000) << 16) +
-        shift;
-    const uint32_t sum = std::bit_cast<uint32_t>(value);
-    const uint32_t small = std::bit_cast<uint32_t>(
-        std::bit_cast<float>(sum & 0x7FFFFFFF) * kDown);
-    const uint32_t rounded = (small + 0xFFF + (small >> 13 & 1)) >> 13;
-    // -infinity came in as -65536, and what is below f16 ends there too.
-    const uint32_t bounded = rounded < 0x7C00 ? rounded : 0x7C00;
-    lane = static_cast<uint16_t>(bounded | sum >> 31 << 15);
+    lane = NumberToF16(FiniteF16ToFloat(lane) + shift);
   }
 }
 

@@ -36,23 +36,7 @@ class TierTest : public ::testing::TestWithParam<TierCase> {
   static SegmentId Id(uint8_t number) { return SegmentId{{number}}; }
 
   std::shared_ptr<Segment> Sealed(const TestContext& context) {
-    auto segment = *Segment::Create(arena_.get(), context.geometry(),
-                                    CodeKind::k2BitRotated);
-    const size_t part = context.geometry().PartBytes();
-    const int heads = context.geometry().kv_heads;
-    for (int layer = 0; layer < context.geometry().layers; ++layer) {
-      for (int block = 0; block < kSegmentBlocks; ++block) {
-        auto payload = context.PutPayload(layer, block, 1);
-        const std::byte* k =
-            payload.data() + heads * sizeof(wire::PartChecksums);
-        FC_CHECK_OK(segment->PutBlock(
-            layer, block,
-            {payload.data(), sizeof(wire::PartChecksums), k, k + heads * part,
-             part}));
-      }
-    }
-    FC_CHECK_OK(segment->Seal());
-    return segment;
+    return SealedSegment(context, 0, CodeKind::k2BitRotated, arena_.get());
   }
 
   // Reads one block; compares when it came.

@@ -3,9 +3,11 @@
 #define FORECACHE_TESTS_KVSTORE_CONTEXT_H_
 
 #include <cstring>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "common/check.h"
 #include "common/half.h"
 #include "common/rng.h"
 #include "kvstore/client/data_client.h"
@@ -76,6 +78,29 @@ class TestContext {
   std::vector<uint32_t> tokens_;
   std::vector<uint16_t> values_;
 };
+
+// Segment `number` of the context, sealed with codes of `kind`.
+inline std::shared_ptr<Segment> SealedSegment(const TestContext& context,
+                                              int number, CodeKind kind,
+                                              DramArena* arena) {
+  const KvGeometry& geometry = context.geometry();
+  auto segment = *Segment::Create(arena, geometry, kind);
+  const size_t part = geometry.PartBytes();
+  for (int layer = 0; layer < geometry.layers; ++layer) {
+    for (int block = 0; block < kSegmentBlocks; ++block) {
+      const auto payload =
+          context.PutPayload(layer, number * kSegmentBlocks + block, 1);
+      const std::byte* k =
+          payload.data() + geometry.kv_heads * sizeof(wire::PartChecksums);
+      FC_CHECK_OK(segment->PutBlock(
+          layer, block,
+          {payload.data(), sizeof(wire::PartChecksums), k,
+           k + geometry.kv_heads * part, part}));
+    }
+  }
+  FC_CHECK_OK(segment->Seal());
+  return segment;
+}
 
 // Entries for blocks [0, blocks) of all KV heads; slots count up.
 inline std::vector<wire::FetchEntry> AllEntries(const KvGeometry& geometry,

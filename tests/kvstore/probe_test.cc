@@ -22,25 +22,9 @@ class ProbeKindsTest : public ::testing::Test {
     for (float& x : q_) x = rng.Normal();
   }
 
-  // Segment `number` of the context, sealed with codes of `kind`.
   SegmentRef Sealed(int number, CodeKind kind) {
-    auto segment = *Segment::Create(arena_.get(), kTestGeometry, kind);
-    const size_t part = kTestGeometry.PartBytes();
-    const int heads = kTestGeometry.kv_heads;
-    for (int layer = 0; layer < kTestGeometry.layers; ++layer) {
-      for (int block = 0; block < kSegmentBlocks; ++block) {
-        const auto payload = context_.PutPayload(
-            layer, number * kSegmentBlocks + block, 1);
-        const std::byte* k =
-            payload.data() + heads * sizeof(wire::PartChecksums);
-        FC_CHECK_OK(segment->PutBlock(
-            layer, block,
-            {payload.data(), sizeof(wire::PartChecksums), k, k + heads * part,
-             part}));
-      }
-    }
-    FC_CHECK_OK(segment->Seal());
-    return {segment, nullptr, nullptr};
+    return {SealedSegment(context_, number, kind, arena_.get()), nullptr,
+            nullptr};
   }
   HeadScores Scan(std::vector<SegmentRef> segments) {
     SessionSnapshot session;

@@ -17,7 +17,7 @@ MAY_INCLUDE = {
     "common": (),
     "proto": (),
     "kernels": ("common/bytes.h", "common/check.h", "common/half.h",
-                "common/status.h"),
+                "common/status.h", "common/target_clones.h"),
     "transport": ("common/",),
     "predictor": ("kernels/", "common/"),
     "kvstore": ("kernels/attention.h", "kernels/block_scores.h",

@@ -58,23 +58,7 @@ class OlderSegmentsTest : public ::testing::Test {
   }
 
   std::shared_ptr<Segment> Sealed() {
-    auto segment =
-        *Segment::Create(arena_.get(), kTestGeometry, CodeKind::k4Bit);
-    const size_t part = kTestGeometry.PartBytes();
-    const int heads = kTestGeometry.kv_heads;
-    for (int layer = 0; layer < kTestGeometry.layers; ++layer) {
-      for (int block = 0; block < kSegmentBlocks; ++block) {
-        const auto payload = context_.PutPayload(layer, block, 1);
-        const std::byte* k =
-            payload.data() + heads * sizeof(wire::PartChecksums);
-        FC_CHECK_OK(segment->PutBlock(
-            layer, block,
-            {payload.data(), sizeof(wire::PartChecksums), k, k + heads * part,
-             part}));
-      }
-    }
-    FC_CHECK_OK(segment->Seal());
-    return segment;
+    return SealedSegment(context_, 0, CodeKind::k4Bit, arena_.get());
   }
 
   std::string Format() { return *NewMemoryDisk(files_)->ReadFile("format"); }
