@@ -48,8 +48,8 @@ struct Table {
 // --full: what docs/QUALITY.md shows, what matters most first.
 constexpr char kLossTexts[] = "novel,maths,code,recall";
 const Table kFullTables[] = {
-    {"oracle,last+c+t+shared+lent,ema:0.3+c+t+shared+lent,paper/5", "1/16,1/32",
-     kLossTexts},
+    {"oracle,last+c+t+shared+lent,ema:0.3+c+t+shared+lent,paper/5,ema:0.02/5",
+     "1/16,1/32", kLossTexts},
     {"default,oracle+tail,last+c+t+shared+lent+profile,"
      "last+c+t+shared+lent+tail,last+c+t0.05+shared+lent+profile,"
      "last+c+t0.05+shared+lent+profile+tail,"
