@@ -1,5 +1,5 @@
-// A function compiled for several instruction sets: for plain loops of which the
-// compiler makes vectors, where kernels in Highway would say no more.
+// A function compiled for several instruction sets: for plain loops of which
+// the compiler makes vectors, where kernels in Highway would say no more.
 //
 // The clone that runs is chosen when the program is loaded, which is before
 // sanitizers are ready: with them there is one.
