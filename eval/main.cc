@@ -60,8 +60,8 @@ const Table kFullTables[] = {
      kLossTexts},
     {"oracle,default,last+c+t+shared+lent,paper/5", "1/8,1/64", kLossTexts},
     {"oracle,default,last", "1/16,1/32", "needle"},
-    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv", "1/32",
-     kLossTexts},
+    {"last,stream,ema:0.3,linear4,h2o,quest,recycled,tactic,conv",
+     "1/32,1/64,1/8", kLossTexts},
 };
 
 absl::StatusOr<BudgetShare> ParseShare(const std::string& text) {
