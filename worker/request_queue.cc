@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <utility>
+
 #include "common/limits.h"
 #include "common/status.h"
 
@@ -58,9 +60,9 @@ void RequestQueue::Loop() {
       entry = entries_.front();
       entries_.pop_front();
     }
-    const absl::Status status = (*entry->work)();
+    absl::Status status = (*entry->work)();
     absl::MutexLock lock(&mutex_);
-    entry->status = status;
+    entry->status = std::move(status);  // the caller's alone
     entry->done = true;
   }
 }
