@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "eval/bootstrap.h"
 #include "nlohmann/json.hpp"
 
@@ -71,41 +70,46 @@ std::vector<std::string> ValuesOf(const std::vector<Row>& rows,
   return values;
 }
 
-// One policy over the texts: a cell each, and the means of what it costs.
-std::string MarkdownLine(const std::string& policy,
-                         const std::vector<std::string>& texts,
-                         const std::vector<Row>& rows, bool beside_oracle) {
+std::string RuleOf(size_t columns) {
+  return absl::StrJoin(std::vector<std::string>(columns, "---"), "|");
+}
+
+// One policy over the texts.
+template <typename CellOf>
+std::string CellsOf(const std::string& policy,
+                    const std::vector<std::string>& texts,
+                    const std::vector<Row>& rows, CellOf cell_of) {
   std::string line = absl::StrCat("| `", policy, "`");
-  Row mean;
-  int counted = 0, decoded = 0;
   for (const std::string& text : texts) {
     std::string cell;
     for (const Row& row : rows) {
-      if (row.policy != policy || row.text != text) continue;
-      if (beside_oracle) {
-        cell = AgainstOracle(row, rows);
-        continue;
-      }
-      cell = row.tokens > 0 ? absl::StrFormat("%+.3f (%s)", row.dnll,
-                                              IntervalOf(row))
-                            : FactsOf(row);
-      ++counted;
-      decoded += row.tokens > 0;
-      mean.dnll_worst5 += row.tokens > 0 ? row.dnll_worst5 : 0;
-      mean.compression += row.compression;
-      mean.changed += row.changed;
-      mean.fetch_bytes += row.fetch_bytes;
-      mean.scan_bytes += row.scan_bytes;
-      mean.predict_us += row.predict_us;
+      if (row.policy == policy && row.text == text) cell = cell_of(row);
     }
     absl::StrAppend(&line, " | ", cell);
   }
-  if (beside_oracle || counted == 0) return line + " |\n";
+  return line + " |";
+}
+
+// What a policy costs, as means over the texts that it was run on.
+std::string CostsOf(const std::string& policy, const std::vector<Row>& rows) {
+  Row sum;
+  int counted = 0, decoded = 0;
+  for (const Row& row : rows) {
+    if (row.policy != policy) continue;
+    ++counted;
+    decoded += row.tokens > 0;
+    sum.dnll_worst5 += row.tokens > 0 ? row.dnll_worst5 : 0;
+    sum.compression += row.compression;
+    sum.changed += row.changed;
+    sum.fetch_bytes += row.fetch_bytes;
+    sum.scan_bytes += row.scan_bytes;
+    sum.predict_us += row.predict_us;
+  }
   return absl::StrFormat(
-      "%s | %.2f | %.1f | %.2f | %.0f | %.0f | %.1f |\n", line,
-      mean.dnll_worst5 / std::max(decoded, 1), mean.compression / counted,
-      mean.changed / counted, mean.fetch_bytes / kKib / counted,
-      mean.scan_bytes / kMib / counted, mean.predict_us / 1000 / counted);
+      " %.2f | %.1f | %.2f | %.0f | %.0f | %.1f |\n",
+      sum.dnll_worst5 / std::max(decoded, 1), sum.compression / counted,
+      sum.changed / counted, sum.fetch_bytes / kKib / counted,
+      sum.scan_bytes / kMib / counted, sum.predict_us / 1000 / counted);
 }
 
 void AppendBudget(const std::string& budget, const std::vector<Row>& rows,
@@ -113,25 +117,32 @@ void AppendBudget(const std::string& budget, const std::vector<Row>& rows,
   const auto texts = ValuesOf(rows, &Row::text);
   const auto policies = ValuesOf(rows, &Row::policy);
   const std::string columns = absl::StrJoin(texts, " | ");
-  const std::string rule = absl::StrReplaceAll(
-      absl::StrJoin(std::vector<int>(texts.size()), "|"), {{"0", "---"}});
   absl::StrAppend(markdown, "| ", budget, " | ", columns,
                   " | worst 5 % | compression | changed | fetched KiB | "
-                  "scanned MiB | predictor ms |\n|---|", rule,
-                  "|---|---|---|---|---|---|\n");
+                  "scanned MiB | predictor ms |\n|---|",
+                  RuleOf(texts.size() + 6), "|\n");
+  const auto rise_of = [](const Row& row) {
+    return row.tokens > 0 ? absl::StrFormat("%+.3f (%s)", row.dnll,
+                                            IntervalOf(row))
+                          : FactsOf(row);
+  };
   for (const std::string& policy : policies) {
-    absl::StrAppend(markdown, MarkdownLine(policy, texts, rows, false));
+    absl::StrAppend(markdown, CellsOf(policy, texts, rows, rise_of),
+                    CostsOf(policy, rows));
   }
+  absl::StrAppend(markdown, "\n");
   if (std::find(policies.begin(), policies.end(), "oracle") ==
       policies.end()) {
-    absl::StrAppend(markdown, "\n");
     return;
   }
-  absl::StrAppend(markdown, "\n| ", budget, ", above `oracle` | ", columns,
-                  " |\n|---|", rule, "|\n");
+  absl::StrAppend(markdown, "| ", budget, ", above `oracle` | ", columns,
+                  " |\n|---|", RuleOf(texts.size()), "|\n");
+  const auto above = [&rows](const Row& row) {
+    return AgainstOracle(row, rows);
+  };
   for (const std::string& policy : policies) {
     if (policy == "oracle") continue;
-    absl::StrAppend(markdown, MarkdownLine(policy, texts, rows, true));
+    absl::StrAppend(markdown, CellsOf(policy, texts, rows, above), "\n");
   }
   absl::StrAppend(markdown, "\n");
 }

@@ -167,8 +167,8 @@ SegmentLayout::SegmentLayout(const KvGeometry& geometry, CodeKind code_kind,
       checksums_offset(planes * (code_stride + value_stride)),
       summary_offset(WholePages(planes * kSegmentBlocks * block_bytes)),
       summary_bytes(WholePages(checksums_offset +
-                            planes * kSegmentBlocks *
-                                sizeof(wire::PartChecksums))),
+                               planes * kSegmentBlocks *
+                                   sizeof(wire::PartChecksums))),
       bytes(summary_offset + summary_bytes) {}
 
 }  // namespace forecache
