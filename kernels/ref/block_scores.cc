@@ -10,6 +10,7 @@
 #include "common/half.h"
 #include "kernels/arguments.h"
 #include "kernels/code_plane.h"
+#include "kernels/ref/channel_range.h"
 
 namespace forecache {
 namespace {
@@ -75,22 +76,12 @@ void EncodeCodePlaneRef(const std::byte* keys, KvType type, int head_dim,
   uint8_t* codes = CodePlaneCodes(code_plane, head_dim);
   std::memset(codes, 0, CodePlaneBytes(head_dim) - 8 * size_t(head_dim));
   for (int c = 0; c < head_dim; ++c) {
-    float low = KvToFloat(type, bits[c]);
-    float high = low;
-    for (int t = 1; t < kCodePlaneTokens; ++t) {
-      const float key = KvToFloat(type, bits[size_t(t) * head_dim + c]);
-      low = std::min(low, key);
-      high = std::max(high, key);
-    }
-    low += 0.0f;  // -0 and +0 compare equal but have other bytes
-    float scale = (high - low) / kCodeMax;
-    if (!(scale >= kCodeScaleMin)) scale = 0;
-    const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-    lows[c] = low;
-    scales[c] = scale;
+    const ChannelRange range = FindChannelRange(bits, type, head_dim, c);
+    lows[c] = range.low;
+    scales[c] = range.scale;
     for (int t = 0; t < kCodePlaneTokens; ++t) {
       const float key = KvToFloat(type, bits[size_t(t) * head_dim + c]);
-      const long nearest = std::lrint((key - low) * inverse);
+      const long nearest = std::lrint((key - range.low) * range.inverse);
       const int code = static_cast<int>(std::clamp<long>(nearest, 0, kCodeMax));
       codes[CodeOffset(t, c, head_dim) + c % 4] |=
           static_cast<uint8_t>(c % kRunChannels < 4 ? code : code << 4);

@@ -9,28 +9,13 @@
 #include "common/check.h"
 #include "kernels/arguments.h"
 #include "kernels/code_plane.h"
+#include "kernels/ref/channel_range.h"
 
 namespace forecache {
 namespace {
 
 float* At(std::byte* plane, size_t offset) {
   return reinterpret_cast<float*>(plane + offset);
-}
-
-// low and scale of one channel's 256 values.
-void FindRange(const uint16_t* values, KvType type, int head_dim, int channel,
-               float* low, float* scale) {
-  float least = KvToFloat(type, values[channel]);
-  float most = least;
-  for (int t = 1; t < kCodePlaneTokens; ++t) {
-    const float value = KvToFloat(type, values[size_t(t) * head_dim + channel]);
-    least = std::min(least, value);
-    most = std::max(most, value);
-  }
-  least += 0.0f;  // one zero
-  const float step = (most - least) / float{kCodeMax};
-  *low = least;
-  *scale = step >= kCodeScaleMin ? step : 0.0f;
 }
 
 }  // namespace
@@ -51,8 +36,10 @@ void EncodeValuePlaneRef(const std::byte* keys, const std::byte* values,
   float* const scale = At(plane, 4 * size_t(head_dim));
   std::vector<float> inverse(head_dim);
   for (int c = 0; c < head_dim; ++c) {
-    FindRange(v, type, head_dim, c, low + c, scale + c);
-    inverse[c] = scale[c] > 0 ? 1.0f / scale[c] : 0.0f;
+    const ChannelRange range = FindChannelRange(v, type, head_dim, c);
+    low[c] = range.low;
+    scale[c] = range.scale;
+    inverse[c] = range.inverse;
   }
   std::vector<float> sums(head_dim);
   for (int block = 0; block < kCodePlaneBlocks; ++block) {
