@@ -23,8 +23,11 @@ constexpr int kHeads = 4;
 constexpr size_t kPlaneCovered = size_t{2} * kCodePlaneTokens * kHeadDim;
 constexpr size_t kCovered = size_t{512} << 20;
 constexpr size_t kSmokeCovered = size_t{1} << 20;
+// Stays in a second-level cache, codes of four bits and all.
+constexpr size_t kCachedCovered = size_t{2} << 20;
 // A call scans a part of the planes, the next call the next part.
 constexpr int kParts = 32;
+constexpr int kCachedParts = 1;
 constexpr size_t kHugePage = size_t{2} << 20;
 
 struct FreeMemory {
@@ -34,7 +37,7 @@ struct FreeMemory {
 // Threads: one thread at a time.
 class ScanPlanes {
  public:
-  ScanPlanes(CodeKind kind, size_t covered) : kind_(kind) {
+  ScanPlanes(CodeKind kind, size_t covered, int parts) : kind_(kind) {
     const int planes = static_cast<int>(covered / kPlaneCovered);
     plane_bytes_ = (CodePlaneBytes(kind, kHeadDim) + 63) / 64 * 64;
     const size_t bytes =
@@ -57,7 +60,7 @@ class ScanPlanes {
     for (int i = planes - 1; i > 0; --i) {
       std::swap(order_[i], order_[rng.Below(i + 1)]);
     }
-    part_ = std::max(planes / kParts, 1);
+    part_ = std::max(planes / parts, 1);
     block_max_.resize(size_t{kHeads} * part_ * kCodePlaneBlocks);
   }
 
@@ -110,27 +113,32 @@ class ScanPlanes {
 
 }  // namespace
 
-std::string ScanCaseName(int bits, bool lse) {
-  return "scan_keys_gbps{bits=" + std::to_string(bits) +
-         (lse ? "}" : ",lse=no}");
+std::string ScanCaseName(int bits, const std::string& variant) {
+  return "scan_keys_gbps{bits=" + std::to_string(bits) + variant + "}";
 }
 
 void AddScanCases(Harness& harness) {
   const size_t covered = harness.smoke() ? kSmokeCovered : kCovered;
   for (const CodeKind kind : {CodeKind::k4Bit, CodeKind::k2BitRotated}) {
     const int bits = kind == CodeKind::k4Bit ? 4 : 2;
-    auto planes = std::make_shared<ScanPlanes>(kind, covered);
+    auto planes = std::make_shared<ScanPlanes>(kind, covered, kParts);
     const double work = planes->part_covered() * 1e-9;
     const std::string roofline =
         "read of " + std::to_string(bits) + "-bit codes";
     harness.AddRoofline(roofline, "GB/s", work, [planes] { planes->Read(); });
     for (const bool lse : {true, false}) {
-      harness.Add({.name = ScanCaseName(bits, lse),
+      harness.Add({.name = ScanCaseName(bits, lse ? "" : ",lse=no"),
                    .unit = "GB/s",
                    .work = work,
                    .roofline = roofline,
                    .call = [planes, lse] { planes->Scan(lse); }});
     }
+    auto cached = std::make_shared<ScanPlanes>(
+        kind, std::min(covered, kCachedCovered), kCachedParts);
+    harness.Add({.name = ScanCaseName(bits, ",cached=yes"),
+                 .unit = "GB/s",
+                 .work = cached->part_covered() * 1e-9,
+                 .call = [cached] { cached->Scan(/*with_lse=*/true); }});
   }
 }
 
