@@ -65,10 +65,23 @@ absl::Status SsdTier::Drop(const SegmentId& id) {
     }
     dropped = std::move(found->second);
     held_.erase(found);
+    dropping_.insert(id);
   }
   absl::Status forgotten = metadata_->Delete(id);
+  {
+    absl::MutexLock lock(&mu_);
+    dropping_.erase(id);
+  }
   if (forgotten.ok()) return absl::OkStatus();
   return RecordFailed(forgotten, dropped->place);
+}
+
+void SsdTier::AwaitDrop(const SegmentId& id) {
+  auto dropped = [&]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+    return !dropping_.contains(id);
+  };
+  absl::MutexLock lock(&mu_);
+  mu_.Await(absl::Condition(&dropped));
 }
 
 absl::Status SsdTier::Put(const SegmentId& id, const SegmentOrigin& origin,
@@ -193,6 +206,7 @@ absl::Status SsdTier::Write(const SegmentId& id, const SegmentOrigin& origin,
   if (Find(id) != nullptr) {
     return absl::AlreadyExistsError(absl::StrCat("segment ", id.ToHex()));
   }
+  AwaitDrop(id);
   SegmentRecord record;
   record.id = id;
   record.origin = origin;

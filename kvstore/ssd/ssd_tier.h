@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -133,6 +134,7 @@ class SsdTier : public Tier {
 
   std::shared_ptr<Held> Find(const SegmentId& id) const
       ABSL_LOCKS_EXCLUDED(mu_);
+  void AwaitDrop(const SegmentId& id) ABSL_LOCKS_EXCLUDED(mu_);
   size_t ExtentsOf(const SegmentView& segment) const;
   absl::StatusOr<std::vector<uint32_t>> TakeExtents(size_t count)
       ABSL_LOCKS_EXCLUDED(mu_);
@@ -170,6 +172,9 @@ class SsdTier : public Tier {
   std::vector<std::shared_ptr<SsdPlace>> lost_ ABSL_GUARDED_BY(mu_);
   std::unordered_map<SegmentId, std::shared_ptr<Held>, SegmentIdHash> held_
       ABSL_GUARDED_BY(mu_);
+  // Not found any more, and their records are about to go: one of the same
+  // segment is not written meanwhile, or it would go instead.
+  std::unordered_set<SegmentId, SegmentIdHash> dropping_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace forecache

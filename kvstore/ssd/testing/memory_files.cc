@@ -43,6 +43,10 @@ struct MemoryFiles::File {
 
 absl::Status MemoryFiles::Step() {
   const int64_t step = steps_++;
+  auto let_go = [&]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+    return held_step_ != step;
+  };
+  mu_.Await(absl::Condition(&let_go));
   if (step < fail_first_ || step - fail_first_ >= fail_count_) {
     return absl::OkStatus();
   }
@@ -60,6 +64,11 @@ void MemoryFiles::FailSteps(int64_t first, int64_t count,
   fail_first_ = first;
   fail_count_ = count;
   fail_why_ = why;
+}
+
+void MemoryFiles::HoldStep(int64_t step) {
+  absl::MutexLock lock(&mu_);
+  held_step_ = step;
 }
 
 void MemoryFiles::Crash(uint64_t seed) {

@@ -39,6 +39,9 @@ class MemoryFiles {
   // `count` steps from number `first` on fail and change nothing.
   void FailSteps(int64_t first, int64_t count, const absl::Status& why)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // Step number `step` waits until LetGo.
+  void HoldStep(int64_t step) ABSL_LOCKS_EXCLUDED(mu_);
+  void LetGo() ABSL_LOCKS_EXCLUDED(mu_) { HoldStep(-1); }
   // The process and the machine are gone: names that were not synced are as
   // they were at the last sync; of contents that were not, each page stays or
   // goes by the seed, and with seed 0 goes.
@@ -85,6 +88,7 @@ class MemoryFiles {
   std::map<std::string, FileRef> durable_names_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> locks_ ABSL_GUARDED_BY(mu_);
   int64_t steps_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t held_step_ ABSL_GUARDED_BY(mu_) = -1;
   int64_t fail_first_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t fail_count_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status fail_why_ ABSL_GUARDED_BY(mu_);
