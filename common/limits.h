@@ -58,6 +58,9 @@ inline constexpr int kUrgentRequests = 64;  // of kRequestsInFlightMax, reserved
 inline constexpr int kPeerFaultsMax = 1024;
 inline constexpr Nanos kPeerFaultWindow = 10 * kSecond;
 inline constexpr size_t kQueuedRequestBytesMax = size_t{64} << 20;
+// Of puts that wait for room in a store; a tenant's: half of it.  A worker has
+// a chunk of a prompt under way (64 MiB for 32 layers of 8 KV heads, d=128).
+inline constexpr size_t kWaitingPutBytesMax = size_t{512} << 20;
 inline constexpr Nanos kProgressSpin = 20 * kMicrosecond;  // after activity
 inline constexpr size_t kEndpointsMax = 4096;     // of one transport
 inline constexpr size_t kRemoteRegionsMax = 1024;  // known of one peer

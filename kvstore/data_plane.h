@@ -45,18 +45,21 @@ struct DataPlaneOptions {
   // Threads that read from SSD for pushes, beside one that waits for room for
   // puts.  0: the data plane's own does both, and all others wait with it.
   int ssd_threads = 0;
+  // Payloads of puts that wait for room; of one tenant's, half of it.
+  size_t waiting_put_bytes = kWaitingPutBytesMax;
 };
 
 // Puts are done as they arrive; those that have to wait for room, which others
 // leave for SSD, do so on a thread of their own, as pushes of what is on SSD
-// are packed on others.  All else queues, since its answers need buffers; a
-// full queue answers kResourceExhausted.  Corrections are urgent:
-// they go ahead of everything, with buffers of their own, and what one KV head
-// lacks is sent while the next one is scanned.  Scans of probes and pushes of
-// fetches take turns; tenants take turns with scans by their shares.
-// Tenants take turns with the pushes of their fetches by their shares of the
-// bandwidth, and a tenant's peers among them (PeerLines), each with a quota of
-// buffers, so that one whose sends stall does not hold up the others.
+// are packed on others; beyond a bound they are refused.  All else queues,
+// since its answers need buffers; a full queue answers kResourceExhausted.
+// Corrections are urgent: they go ahead of everything, with buffers of their
+// own, and what one KV head lacks is sent while the next one is scanned.  Scans
+// of probes and pushes of fetches take turns; tenants take turns with scans by
+// their shares.  Tenants take turns with the pushes of their fetches by their
+// shares of the bandwidth, and a tenant's peers among them (PeerLines), each
+// with a quota of buffers, so that one whose sends stall does not hold up the
+// others.
 // A message that does not parse is counted and dropped, one that asks for
 // nonsense is answered kError; a peer that goes on like that is cut off.  A
 // peer is heard once its HELLO proved whose worker it is; then it may use that
@@ -112,6 +115,7 @@ class DataPlane : public MessageHandler {
   // Threads: the data plane's, but until it has ended the put thread's.
   struct WaitingPut {
     Endpoint* from = nullptr;  // the data plane's; null: nobody wants to know
+    TenantId tenant;
     wire::WireHeader header;
     wire::PutBlocksBody body;
     SessionSnapshot session;
@@ -160,6 +164,8 @@ class DataPlane : public MessageHandler {
                                         const wire::Message& message);
   void OnHello(Endpoint* from, const wire::Message& message);
   void OnPutBlocks(Endpoint* from, const wire::Message& message);
+  // Whether one more of a tenant's puts may wait.
+  bool MayDefer(TenantId tenant, size_t bytes) const;
   // Has a put done where it may wait.
   void DeferPut(Endpoint* from, const wire::Message& message,
                 const wire::PutBlocksBody& body, SessionSnapshot session);
@@ -266,6 +272,8 @@ class DataPlane : public MessageHandler {
   PeerLines<Endpoint, QueuedFetch> fetches_;
   std::vector<int> push_lines_;  // of fetches_, by push buffer
   std::deque<std::unique_ptr<WaitingPut>> puts_;  // as they are worked off
+  size_t waiting_put_bytes_ = 0;                   // theirs
+  std::unordered_map<TenantId, size_t> tenant_put_bytes_;  // the same, by whose
   BoundedQueue<QueuedProbe> probes_;
   BoundedQueue<QueuedCorrection> corrections_;
   TenantTurns turns_;              // of scans

@@ -13,16 +13,25 @@ void DataPlane::OnPutBlocks(Endpoint* from, const wire::Message& message) {
   auto body = wire::BodyOf<wire::PutBlocksBody>(message);
   if (!body.ok()) return AnswerPut(from, message.header, body.status());
   session->segments = nullptr;  // they may have to make room
-  const bool may_defer =
-      put_thread_->threads() > 0 &&
-      queued_bytes_ + message.payload.size() <= kQueuedRequestBytesMax;
-  const absl::Status status = store_->PutBlocks(
+  const bool waits_apart = put_thread_->threads() > 0;
+  absl::Status status = store_->PutBlocks(
       *session, body->layer, body->first_block, body->block_count,
-      message.payload, may_defer ? RoomWait::kNone : RoomWait::kForSsd);
-  if (may_defer && absl::IsUnavailable(status)) {
-    return DeferPut(from, message, *body, *std::move(session));
+      message.payload, waits_apart ? RoomWait::kNone : RoomWait::kForSsd);
+  if (waits_apart && absl::IsUnavailable(status)) {
+    if (MayDefer(session->tenant->id, message.payload.size())) {
+      return DeferPut(from, message, *body, *std::move(session));
+    }
+    status = absl::ResourceExhaustedError(
+        "no room in memory, and too many puts wait for it");
   }
   AnswerPut(from, message.header, status);
+}
+
+bool DataPlane::MayDefer(TenantId tenant, size_t bytes) const {
+  const size_t limit = options_.waiting_put_bytes;
+  const auto own = tenant_put_bytes_.find(tenant);
+  const size_t own_bytes = own == tenant_put_bytes_.end() ? 0 : own->second;
+  return waiting_put_bytes_ + bytes <= limit && own_bytes + bytes <= limit / 2;
 }
 
 void DataPlane::DeferPut(Endpoint* from, const wire::Message& message,
@@ -30,11 +39,13 @@ void DataPlane::DeferPut(Endpoint* from, const wire::Message& message,
                          SessionSnapshot session) {
   auto put = std::make_unique<WaitingPut>();
   put->from = from;
+  put->tenant = session.tenant->id;
   put->header = message.header;
   put->body = body;
   put->session = std::move(session);
   put->payload.assign(message.payload.begin(), message.payload.end());
-  queued_bytes_ += put->payload.size();
+  waiting_put_bytes_ += put->payload.size();
+  tenant_put_bytes_[put->tenant] += put->payload.size();
   metrics_.puts_waited->Add();
   put_thread_->Submit([store = store_, put = put.get()] {
     put->status = store->PutBlocks(
@@ -50,7 +61,10 @@ int DataPlane::RunPuts() {
   for (; !puts_.empty() && puts_.front()->ended; ++events) {
     const auto put = std::move(puts_.front());
     puts_.pop_front();
-    queued_bytes_ -= put->payload.size();
+    waiting_put_bytes_ -= put->payload.size();
+    const auto own = tenant_put_bytes_.find(put->tenant);
+    own->second -= put->payload.size();
+    if (own->second == 0) tenant_put_bytes_.erase(own);
     if (put->from != nullptr) AnswerPut(put->from, put->header, put->status);
   }
   return events;

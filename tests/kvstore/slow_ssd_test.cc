@@ -136,16 +136,18 @@ class SlowSsdTest : public SsdStoreFixture {
     plane_ = nullptr;
   }
 
-  void StartHeld(const StoreOptions& options) {
+  void StartHeld(const StoreOptions& options,
+                 size_t waiting_put_bytes = kWaitingPutBytesMax) {
     plane_ = nullptr;
     store_ = nullptr;
     metrics_ = std::make_unique<Metrics>();
     store_ = *StoreCore::Create(
         options, &clock_, metrics_.get(),
         std::make_unique<HeldDisk>(NewMemoryDisk(files_), &hold_));
-    plane_ = std::make_unique<DataPlane>(store_.get(),
-                                         std::make_unique<LoopbackTransport>(),
-                                         DataPlaneOptions{.ssd_threads = 2});
+    plane_ = std::make_unique<DataPlane>(
+        store_.get(), std::make_unique<LoopbackTransport>(),
+        DataPlaneOptions{.ssd_threads = 2,
+                         .waiting_put_bytes = waiting_put_bytes});
   }
   std::unique_ptr<Worker> Join() {
     auto worker = std::make_unique<Worker>(&clock_);
@@ -300,45 +302,90 @@ TEST_F(SlowSsdTest, ACorrectionWaitsForItsBlocksAlone) {
   ExpectBlocks(sink, on_ssd_, 0);
 }
 
-TEST_F(SlowSsdTest, MemoryIsServedWhileAPutWaitsForRoom) {
-  StoreOptions options = Options();
-  options.dram_bytes = 6 * SealedBytes();
-  Leave();
-  files_ = std::make_shared<MemoryFiles>();
-  StartHeld(options);
-  near_ = Join();
-  far_ = Join();
-  Fill(in_memory_);  // and is not on SSD yet, so it may not be evicted
-  const SessionHandle in_memory = OpenOver(in_memory_);
-  const TestContext large(3, 8);
-  const SessionHandle writer = OpenOver(large);
-  hold_.Set(true);
-  // Until there is no room.
-  std::optional<absl::Status> put;
-  int segment = 0;
-  while (hold_.waiting() == 0) {
-    ASSERT_LT(segment, 8);
-    put.reset();
-    FC_CHECK_OK(far_->client.PutBlocks(
-        writer, 0, segment * kSegmentBlocks, kSegmentBlocks,
-        large.PutPayload(0, segment * kSegmentBlocks, kSegmentBlocks),
-        [&](const absl::Status& got) { put = got; }));
-    ++segment;
-    ASSERT_TRUE(MoveUntil({near_.get(), far_.get()}, [&] {
-      return put.has_value() || hold_.waiting() > 0;
-    }));
+// Memory is full, and the SSD hangs.
+class FullMemoryTest : public SlowSsdTest {
+ protected:
+  using End = std::optional<absl::Status>;
+
+  // Until a put waits for room, whose end *end gets.
+  void FillMemory(size_t waiting_put_bytes, End* end) {
+    StoreOptions options = Options();
+    options.dram_bytes = 6 * SealedBytes();
+    Leave();
+    files_ = std::make_shared<MemoryFiles>();
+    StartHeld(options, waiting_put_bytes);
+    near_ = Join();
+    far_ = Join();
+    Fill(in_memory_);  // and is not on SSD yet, so it may not be evicted
+    reader_ = OpenOver(in_memory_);
+    writer_ = OpenOver(large_);
+    hold_.Set(true);
+    while (hold_.waiting() == 0) {
+      end->reset();
+      PutNext(end);
+      ASSERT_TRUE(MoveUntil({near_.get(), far_.get()}, [&] {
+        return end->has_value() || hold_.waiting() > 0;
+      }));
+    }
+    EXPECT_EQ(store_->metrics().puts_waited->Value(), 1);
   }
-  EXPECT_EQ(store_->metrics().puts_waited->Value(), 1);
-  Fetch fast;
-  StartFetch(near_.get(), in_memory, in_memory_, &fast);
-  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
-                        [&] { return fast.end.has_value(); }));
-  ExpectAll(in_memory_, fast);
+  void PutNext(End* end) {
+    ASSERT_LT(segment_, kLargeSegments);
+    const int first = segment_++ * kSegmentBlocks;
+    FC_CHECK_OK(far_->client.PutBlocks(
+        writer_, 0, first, kSegmentBlocks,
+        large_.PutPayload(0, first, kSegmentBlocks),
+        [end](const absl::Status& got) { *end = got; }));
+  }
+  void ExpectMemoryServes() {
+    Fetch fetch;
+    StartFetch(near_.get(), reader_, in_memory_, &fetch);
+    ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
+                          [&] { return fetch.end.has_value(); }));
+    ExpectAll(in_memory_, fetch);
+  }
+  size_t PutBytes() const {
+    return large_.PutPayload(0, 0, kSegmentBlocks).size();
+  }
+
+  static constexpr int kLargeSegments = 8;
+  const TestContext large_{3, kLargeSegments};
+  SessionHandle reader_;
+  SessionHandle writer_;
+  int segment_ = 0;  // of large_, the next
+};
+
+TEST_F(FullMemoryTest, IsServedWhileAPutWaitsForRoom) {
+  End put;
+  FillMemory(kWaitingPutBytesMax, &put);
+  ExpectMemoryServes();
   EXPECT_FALSE(put.has_value());
   hold_.Set(false);
   ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
                         [&] { return put.has_value(); }));
   EXPECT_EQ(*put, absl::OkStatus());
+}
+
+TEST_F(FullMemoryTest, RefusesPutsWhenATenantHasTooManyThatWait) {
+  End waits, refused;
+  FillMemory(2 * PutBytes(), &waits);
+  PutNext(&refused);
+  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
+                        [&] { return refused.has_value(); }));
+  EXPECT_TRUE(absl::IsResourceExhausted(*refused)) << *refused;
+  EXPECT_EQ(store_->metrics().refused_busy->Value(), 1);
+  ExpectMemoryServes();
+  EXPECT_FALSE(waits.has_value());
+  hold_.Set(false);
+  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
+                        [&] { return waits.has_value(); }));
+  EXPECT_EQ(*waits, absl::OkStatus());
+  // What waited is counted no more.
+  End next;
+  PutNext(&next);
+  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
+                        [&] { return next.has_value(); }));
+  EXPECT_EQ(*next, absl::OkStatus());
 }
 
 }  // namespace

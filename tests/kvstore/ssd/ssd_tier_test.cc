@@ -3,13 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <chrono>
 #include <memory>
 #include <thread>
 
+#include "absl/synchronization/mutex.h"
 #include "common/check.h"
 #include "common/metrics.h"
+#include "common/monotonic_cond.h"
 #include "kvstore/ssd/testing/memory_disk.h"
 #include "tests/kvstore/context.h"
 
@@ -49,21 +49,28 @@ class SsdTierTest : public ::testing::Test {
 // Its record would be the one that goes: found until a restart, then lost.
 TEST_F(SsdTierTest, AWriteWaitsForTheDropOfTheSameSegment) {
   ASSERT_EQ(Write([](size_t) { return true; }), absl::OkStatus());
-  std::atomic<bool> let_go = false;
   const int64_t step = files_->steps();
   files_->HoldStep(step);
   std::thread drops([&] { EXPECT_EQ(tier_->Drop(kId), absl::OkStatus()); });
   while (files_->steps() == step) std::this_thread::yield();
+  absl::Mutex mu;
+  MonotonicCond changed;
+  bool writing = false;
   std::thread writes([&] {
     EXPECT_EQ(Write([&](size_t) {
-                EXPECT_TRUE(let_go) << "written before the drop was through";
+                absl::MutexLock lock(&mu);
+                writing = true;
+                changed.SignalAll();
                 return true;
               }),
               absl::OkStatus());
   });
-  // Time to do it wrong.
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  let_go = true;
+  {
+    absl::MutexLock lock(&mu);
+    EXPECT_FALSE(changed.AwaitFor(&mu, 100 * kMillisecond,
+                                  [&] { return writing; }))
+        << "before the drop was through";
+  }
   files_->LetGo();
   drops.join();
   writes.join();
