@@ -49,6 +49,17 @@ void Mutex::Lock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   __tsan_acquire(this);
 }
 
+void Mutex::LockWhen(const Condition& condition)
+    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  static auto* next = Next<void(Mutex*, const Condition&)>(
+      FC_ABSL("5Mutex8LockWhenERKNS0_9ConditionE"));
+  {
+    IgnoreReads ignore;
+    next(this, condition);
+  }
+  __tsan_acquire(this);
+}
+
 void Mutex::Unlock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   static auto* next = Next<void(Mutex*)>(FC_ABSL("5Mutex6UnlockEv"));
   __tsan_release(this);

@@ -17,9 +17,10 @@ struct Counter {
   absl::Mutex mutex;
   int value = 0;
   bool started = false;
+  bool waited = false;
 };
 
-// Two threads count, and a third waits for them by a condition.
+// Two threads count, and two more wait by conditions.
 void Count(bool locked) {
   Counter counter;
   absl::Notification end;
@@ -36,7 +37,12 @@ void Count(bool locked) {
   std::thread waits([&] {
     absl::MutexLock lock(&counter.mutex);
     counter.mutex.Await(absl::Condition(&counter.started));
+    counter.waited = true;
     end.Notify();
+  });
+  std::thread waits_for_it([&] {
+    absl::MutexLock lock(&counter.mutex, absl::Condition(&counter.waited));
+    ++counter.value;
   });
   std::thread first(count), second(count);
   {
@@ -44,7 +50,9 @@ void Count(bool locked) {
     counter.started = true;
   }
   end.WaitForNotification();
-  for (std::thread* thread : {&waits, &first, &second}) thread->join();
+  for (std::thread* thread : {&waits, &waits_for_it, &first, &second}) {
+    thread->join();
+  }
   std::exit(0);
 }
 
