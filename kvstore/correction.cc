@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "common/limits.h"
+#include "common/log_add_exp.h"
 #include "kvstore/probe_rows.h"
 
 namespace forecache {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/log_add_exp.h"
 #include "kernels/block_scores.h"
 #include "kernels/code_scan.h"
 #include "kvstore/probe_rows.h"

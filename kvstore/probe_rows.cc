@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "common/check.h"
@@ -26,13 +25,6 @@ inline float LargestOf(const float* run) {
 }
 
 }  // namespace
-
-float LogAddExp(float a, float b) {
-  if (a == kNoScore) return b;
-  if (b == kNoScore) return a;
-  const float top = std::max(a, b);
-  return top + std::log1p(std::exp(std::min(a, b) - top));
-}
 
 FC_CLONES void WriteLogProbabilities(const float* row, float lse, int blocks,
                                      std::byte* out) {

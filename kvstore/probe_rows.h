@@ -20,9 +20,6 @@ inline constexpr size_t RowStride(size_t blocks) {
   return (blocks + kRowRun - 1) / kRowRun * kRowRun;
 }
 
-// log(exp(a) + exp(b)); -infinity stands for no keys.
-float LogAddExp(float a, float b);
-
 // Writes `blocks` log-probabilities row[b] - lse as f16, the same bits as
 // FloatToF16 gives.  `out` may have any alignment.
 // REQUIRES: row has RowStride(blocks) floats.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/log_add_exp.h"
 #include "kernels/block_scores.h"
 #include "worker/prefetcher.h"
 
@@ -13,13 +14,6 @@ float Probability(float log_probability) {
   return log_probability < kNegligibleLogProbability
              ? 0.0f
              : std::exp(log_probability);
-}
-
-// log(exp(a) + exp(b)); either may be -infinity.
-float LogAdd(float a, float b) {
-  const float high = std::max(a, b);
-  if (std::isinf(high)) return high;
-  return high + std::log1p(std::exp(std::min(a, b) - high));
 }
 
 }  // namespace
@@ -35,7 +29,7 @@ void Prefetcher::BuildRow(const LocalScores& local, const ProbeResult* probe,
     float* row = row_.data() + size_t(j) * blocks;
     float lse = local.lse[head];
     if (probe != nullptr) {
-      lse = LogAdd(lse, probe->lse[head]);
+      lse = LogAddExp(lse, probe->lse[head]);
       BlockProbabilities(probe->log_probability.data() + head * stored,
                          probe->lse[head] - lse, stored, row);
     }
@@ -111,7 +105,7 @@ void Prefetcher::CountMissedMass(const Advanced& advanced,
   double missed = 0;
   for (int j = 0; j < group; ++j) {
     const size_t head = size_t(kv_head) * group + j;
-    const float all = LogAdd(advanced.local.lse[head], probe.lse[head]);
+    const float all = LogAddExp(advanced.local.lse[head], probe.lse[head]);
     missed += -std::expm1(advanced.attended.lse[head] - all) / group;
   }
   AddMissedMass(missed);

@@ -9,18 +9,13 @@
 #include "common/check.h"
 #include "common/half.h"
 #include "common/limits.h"
+#include "common/log_add_exp.h"
 
 namespace forecache {
 namespace {
 
 constexpr uint16_t kNoScore = 0xFC00;  // -infinity in f16
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-float LogAdd(float a, float b) {
-  const float high = std::max(a, b);
-  if (std::isinf(high)) return high;
-  return high + std::log1p(std::exp(std::min(a, b) - high));
-}
 
 // Without branches and of a fixed length, so that the compiler makes vectors of
 // it: a merge touches every block of the context, at every layer and token.
@@ -71,7 +66,7 @@ ProbeResult ProbeMerge::Finish() {
   lse_.assign(rows_, kNothing);
   for (const std::vector<float>& part : part_lse_) {
     for (int row = 0; row < rows_; ++row) {
-      lse_[row] = LogAdd(lse_[row], part[row]);
+      lse_[row] = LogAddExp(lse_[row], part[row]);
     }
   }
   for (size_t p = 0; p < part_lse_.size(); ++p) {
@@ -99,7 +94,7 @@ void TailMerge::Add(const TailView& part) {
   FC_CHECK(lse_.size() == rows && sums_.size() == 2 * part.key.size());
   for (size_t row = 0; row < rows; ++row) {
     if (part.lse[row] == kNothing) continue;
-    const float merged = LogAdd(lse_[row], part.lse[row]);
+    const float merged = LogAddExp(lse_[row], part.lse[row]);
     const float kept = std::exp(lse_[row] - merged);
     const float added = std::exp(part.lse[row] - merged);
     lse_[row] = merged;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/half.h"
+#include "common/log_add_exp.h"
 #include "common/rng.h"
 
 namespace forecache {
