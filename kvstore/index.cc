@@ -41,12 +41,12 @@ void Index::Unpin(const EntryRef& entry) {
 }
 
 Index::EntryRef Index::Insert(const SegmentId& id, const SegmentId& parent,
-                              TenantId owner, size_t bytes) {
+                              TenantId owner, size_t bytes, float worth) {
   auto entry =
-      std::make_shared<Entry>(Entry{id, parent, owner, bytes, 1, true});
+      std::make_shared<Entry>(Entry{id, parent, owner, bytes, worth, 1, true});
   bool fresh = entries_.emplace(id, entry).second;
   FC_CHECK(fresh) << id.ToHex();
-  policy_->Insert(id, owner);
+  policy_->Insert(id, owner, worth);
   ++children_[parent];
   Refresh(id);
   Refresh(parent);

@@ -28,6 +28,7 @@ class Index {
     SegmentId parent;
     TenantId owner = kDefaultTenant;  // or a sharing domain
     size_t bytes = 0;                 // that go with it
+    float worth = 1;                  // see EvictionPolicy
     int pins = 0;
     bool held = true;  // false once erased
   };
@@ -42,7 +43,9 @@ class Index {
   void Arrive(const PrefixRequest& request) { policy_->Arrive(request); }
   // Whether `id`, which is not held, is worth the segment that Evict would
   // take.  False when none may go.
-  bool Admits(const SegmentId& id) { return policy_->Admit(id); }
+  bool Admits(const SegmentId& id, float worth = 1) {
+    return policy_->Admit(id, worth);
+  }
 
   // The segment, used now and pinned once more; null when it is not held.
   EntryRef Pin(const SegmentId& id);
@@ -59,7 +62,8 @@ class Index {
   // been dropped because of a damaged block, and come back later.
   // REQUIRES: !Contains(id).
   EntryRef Insert(const SegmentId& id, const SegmentId& parent,
-                  TenantId owner = kDefaultTenant, size_t bytes = 0);
+                  TenantId owner = kDefaultTenant, size_t bytes = 0,
+                  float worth = 1);
 
   // Forgets a segment whatever its pins and children: a damaged one.
   // False when it is not held.

@@ -275,7 +275,8 @@ class StoreCore {
   bool EvictFromSsd(TenantId owner, bool own_only) ABSL_LOCKS_EXCLUDED(mu_);
   // Entries of the index, and what they count with their owners.
   void InsertOnSsd(const SegmentId& id, const SegmentId& parent, TenantId owner,
-                   size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+                   size_t bytes, float worth)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EraseOnSsd(const Index::EntryRef& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Drops the copy on SSD, whose entry it is; false when it is gone.

@@ -101,7 +101,7 @@ absl::Status StoreCore::WriteDemotion(const Demotion& demotion) {
   if (parent != nullptr) ssd_index_.Unpin(parent);
   if (status.ok()) {
     InsertOnSsd(demotion.pin->id, demotion.origin.parent, demotion.pin->owner,
-                bytes);
+                bytes, demotion.pin->worth);
   }
   return status;
 }

@@ -113,7 +113,8 @@ void StoreCore::Promoted(const Promotion& promotion,
   const size_t bytes = segment->bytes();
   FC_CHECK_OK(tier_->Put(promotion.id, {}, std::move(segment)));
   const Index::EntryRef entry =
-      index_.Insert(promotion.id, on_ssd->parent, on_ssd->owner, bytes);
+      index_.Insert(promotion.id, on_ssd->parent, on_ssd->owner, bytes,
+                    on_ssd->worth);
   auto view = tier_->Pin(promotion.id);
   FC_CHECK_OK(view.status());
   // Sessions that read it from SSD go on from memory.

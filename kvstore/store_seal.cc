@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "common/status.h"
+#include "kvstore/eviction/recompute_cost.h"
 #include "kvstore/store.h"
 
 namespace forecache {
@@ -108,8 +109,10 @@ absl::StatusOr<SealResult> StoreCore::FinishSeal(const Sealing& sealing) {
     origin = {session->SealedBefore(sealing.number), session->model,
               tenants_.NameOf(owner)};
     FC_RETURN_IF_ERROR(tier_->Put(sealing.id, origin, sealing.segment));
-    ref.pin = index_.Insert(sealing.id, origin.parent, owner,
-                            sealing.segment->bytes());
+    const size_t bytes = sealing.segment->bytes();
+    ref.pin = index_.Insert(
+        sealing.id, origin.parent, owner, bytes,
+        WorthOf(sealing.segment->geometry(), sealing.number, bytes));
   }
   auto view = tier_->Pin(sealing.id);
   FC_CHECK_OK(view.status());  // the index and the tier change together

@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "common/log.h"
 #include "common/status.h"
+#include "kvstore/chain_numbers.h"
+#include "kvstore/eviction/recompute_cost.h"
 #include "kvstore/store.h"
 
 namespace forecache {
@@ -24,10 +27,16 @@ absl::Status StoreCore::OpenSsd(std::unique_ptr<Disk> disk, Metrics* metrics) {
   ssd_ = *std::move(opened);
   {
     absl::MutexLock lock(&mu_);
-    for (const FoundSegment& found : ssd_->TakeFound()) {
+    const std::vector<FoundSegment> segments = ssd_->TakeFound();
+    ChainNumbers numbers;
+    for (const FoundSegment& found : segments) {
+      numbers.Add(found.id, found.origin.parent);
+    }
+    for (const FoundSegment& found : segments) {
       FC_ASSIGN_OR_RETURN(TenantId owner,
                           tenants_.Intern(found.origin.tenant));
-      InsertOnSsd(found.id, found.origin.parent, owner, found.bytes);
+      InsertOnSsd(found.id, found.origin.parent, owner, found.bytes,
+                  WorthOf(found.geometry, numbers.Of(found.id), found.bytes));
     }
   }
   if (options_.ssd.background) {
@@ -189,9 +198,9 @@ bool StoreCore::ReviveSsd() {
 }
 
 void StoreCore::InsertOnSsd(const SegmentId& id, const SegmentId& parent,
-                            TenantId owner, size_t bytes) {
+                            TenantId owner, size_t bytes, float worth) {
   tenants_.AccountOf(owner)->Charge(StorageTier::kSsd, bytes);
-  ssd_index_.Unpin(ssd_index_.Insert(id, parent, owner, bytes));
+  ssd_index_.Unpin(ssd_index_.Insert(id, parent, owner, bytes, worth));
 }
 
 void StoreCore::EraseOnSsd(const Index::EntryRef& entry) {

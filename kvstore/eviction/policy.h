@@ -38,6 +38,9 @@ using OwnerFilter = std::function<bool(uint32_t owner)>;
 // Each segment has an owner, so that the store can spare some of them: what is
 // learnt is of all owners together, and so is the order.
 //
+// Each segment has a worth: what it costs to compute it again, for each byte
+// that it takes, in any unit that is the same for all.
+//
 // Time passes with requests.  What it remembers of segments that are not held
 // is bounded: see kEvictionHistoryMax.
 //
@@ -49,14 +52,14 @@ class EvictionPolicy {
   // Insert of each that it brings.
   virtual void Arrive(const PrefixRequest& request) = 0;
   // A segment appears, not evictable yet.  It counts as used now.
-  virtual void Insert(const SegmentId& id, uint32_t owner) = 0;
+  virtual void Insert(const SegmentId& id, uint32_t owner, float worth) = 0;
   // A segment is gone: evicted, or damaged.
   virtual void Erase(const SegmentId& id) = 0;
   // A segment was used (found by a session).
   virtual void Touch(const SegmentId& id) = 0;
   virtual void SetEvictable(const SegmentId& id, bool evictable) = 0;
   // Whether to take in `id`, which is not held, in place of Victim().
-  virtual bool Admit(const SegmentId& id) = 0;
+  virtual bool Admit(const SegmentId& id, float worth) = 0;
   // The evictable segment to give up first, of the owners that may lose one.
   // The same until something changes, when everybody may.
   virtual std::optional<SegmentId> Victim(const OwnerFilter& may_lose) = 0;

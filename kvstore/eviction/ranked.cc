@@ -4,7 +4,8 @@
 
 namespace forecache {
 
-void RankedEviction::Insert(const SegmentId& id, uint32_t owner) {
+void RankedEviction::Insert(const SegmentId& id, uint32_t owner,
+                            float worth) {
   bool fresh =
       entries_.emplace(id, Entry{Used({}, ++tick_), owner, false}).second;
   FC_CHECK(fresh) << id.ToHex();

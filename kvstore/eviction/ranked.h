@@ -19,11 +19,11 @@ namespace forecache {
 class RankedEviction : public EvictionPolicy {
  public:
   void Arrive(const PrefixRequest& request) override {}
-  void Insert(const SegmentId& id, uint32_t owner) override;
+  void Insert(const SegmentId& id, uint32_t owner, float worth) override;
   void Erase(const SegmentId& id) override;
   void Touch(const SegmentId& id) override;
   void SetEvictable(const SegmentId& id, bool evictable) override;
-  bool Admit(const SegmentId& id) override { return true; }
+  bool Admit(const SegmentId& id, float worth) override { return true; }
   std::optional<SegmentId> Victim(const OwnerFilter& may_lose) override;
 
  protected:

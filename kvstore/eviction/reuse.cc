@@ -90,7 +90,8 @@ void ReuseEviction::CountUse(Entry* entry, const Context& context) {
   entry->use = first_use_ + uses_.size();
   if (entry->place >= 0) {
     evictable_.at(entry->owner)[entry->place] = {entry, now_, entry->use,
-                                                 entry->of_class};
+                                                 entry->of_class,
+                                                 entry->worth};
   }
 }
 
@@ -115,12 +116,14 @@ void ReuseEviction::Age() {
   for (uint64_t& next : reached_) next = std::max(next, first_use_);
 }
 
-void ReuseEviction::Insert(const SegmentId& id, uint32_t owner) {
+void ReuseEviction::Insert(const SegmentId& id, uint32_t owner,
+                           float worth) {
   Entry& entry = entries_[id];
   FC_CHECK(!entry.held) << id.ToHex();
   entry.id = id;
   entry.held = true;
   entry.owner = owner;
+  entry.worth = worth;
   victim_ = {};
   if (!entry.counted) {
     // No request named it: it was decoded, behind all that is held.
@@ -155,7 +158,8 @@ void ReuseEviction::SetEvictable(const SegmentId& id, bool evictable) {
   std::vector<Candidate>& of_owner = evictable_[entry.owner];
   if (evictable) {
     entry.place = static_cast<int>(of_owner.size());
-    of_owner.push_back({&entry, entry.used, entry.use, entry.of_class});
+    of_owner.push_back(
+        {&entry, entry.used, entry.use, entry.of_class, entry.worth});
     return;
   }
   of_owner[entry.place] = of_owner.back();
@@ -165,8 +169,8 @@ void ReuseEviction::SetEvictable(const SegmentId& id, bool evictable) {
   if (of_owner.empty()) evictable_.erase(entry.owner);
 }
 
-float ReuseEviction::ValueOf(int of_class, Nanos used) const {
-  return model_.Value(of_class, ReuseModel::AgeOf(now_ - used));
+float ReuseEviction::ValueOf(int of_class, Nanos used, float worth) const {
+  return worth * model_.Value(of_class, ReuseModel::AgeOf(now_ - used));
 }
 
 ReuseEviction::Candidate ReuseEviction::LeastOfSample(
@@ -187,7 +191,8 @@ ReuseEviction::Candidate ReuseEviction::LeastOfSample(
     size_t list = 0;
     while (at >= lists[list]->size()) at -= lists[list++]->size();
     const Candidate& candidate = (*lists[list])[at];
-    const float value = ValueOf(candidate.of_class, candidate.used);
+    const float value =
+        ValueOf(candidate.of_class, candidate.used, candidate.worth);
     if (least.entry == nullptr || value < least_value ||
         (value == least_value && candidate.use < least.use)) {
       least = candidate;
@@ -197,12 +202,12 @@ ReuseEviction::Candidate ReuseEviction::LeastOfSample(
   return least;
 }
 
-bool ReuseEviction::Admit(const SegmentId& id) {
+bool ReuseEviction::Admit(const SegmentId& id, float worth) {
   if (!Victim({})) return false;
   auto found = entries_.find(id);
   return found == entries_.end() ||
-         ValueOf(found->second.of_class, found->second.used) >=
-             ValueOf(victim_.of_class, victim_.used);
+         ValueOf(found->second.of_class, found->second.used, worth) >=
+             ValueOf(victim_.of_class, victim_.used, victim_.worth);
 }
 
 std::optional<SegmentId> ReuseEviction::Victim(const OwnerFilter& may_lose) {

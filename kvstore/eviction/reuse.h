@@ -16,13 +16,12 @@
 namespace forecache {
 
 // Values a segment by its class and the time since its last use (ReuseModel),
-// and gives up the least valuable of a sample of those that may go.  The class
-// is what can be known at the use: how often the segment was used, whether its
-// request went on from a context seen before, how much of it was new, and
-// whether it is a tail that tokens do not fill.  Segments that went, or were
-// never taken in, are followed for a while (ghosts), so that the model learns
-// of the uses it missed.  The cost to compute a segment again, and its bytes,
-// are taken as alike.
+// times its worth, and gives up the least valuable of a sample of those that
+// may go.  The class is what can be known at the use: how often the segment was
+// used, whether its request went on from a context seen before, how much of it
+// was new, and whether it is a tail that tokens do not fill.  Segments that
+// went, or were never taken in, are followed for a while (ghosts), so that the
+// model learns of the uses it missed.
 //
 // Threads: as EvictionPolicy.
 class ReuseEviction : public EvictionPolicy {
@@ -30,12 +29,12 @@ class ReuseEviction : public EvictionPolicy {
   explicit ReuseEviction(uint64_t seed);
 
   void Arrive(const PrefixRequest& request) override;
-  void Insert(const SegmentId& id, uint32_t owner) override;
+  void Insert(const SegmentId& id, uint32_t owner, float worth) override;
   void Erase(const SegmentId& id) override;
   void Touch(const SegmentId& id) override;
   void SetEvictable(const SegmentId& id, bool evictable) override;
   // Whether `id` is worth what would go for it.
-  bool Admit(const SegmentId& id) override;
+  bool Admit(const SegmentId& id, float worth) override;
   std::optional<SegmentId> Victim(const OwnerFilter& may_lose) override;
 
   // Segments known, held or not.
@@ -53,6 +52,7 @@ class ReuseEviction : public EvictionPolicy {
     Nanos used = 0;
     uint64_t use = 0;  // number of the last use, from 1
     uint32_t owner = 0;  // while it is held
+    float worth = 1;     // alike
     int place = -1;    // in its owner's evictable_; -1: not there
     int of_class = 0;
     uint8_t hits = 0;  // uses after the first, as far as kHitsMax
@@ -74,6 +74,7 @@ class ReuseEviction : public EvictionPolicy {
     Nanos used = 0;
     uint64_t use = 0;
     int of_class = 0;
+    float worth = 1;
   };
 
   static int ClassOf(const Entry& entry);
@@ -81,7 +82,7 @@ class ReuseEviction : public EvictionPolicy {
   void CountUse(Entry* entry, const Context& context);
   // Tells the model who has reached which age by now; forgets old uses.
   void Age();
-  float ValueOf(int of_class, Nanos used) const;
+  float ValueOf(int of_class, Nanos used, float worth) const;
   // Of the owners that may lose a segment.
   Candidate LeastOfSample(const OwnerFilter& may_lose);
 

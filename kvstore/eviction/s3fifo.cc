@@ -13,7 +13,8 @@ constexpr size_t kSmallPart = 10;  // the small queue has one in ten
 
 }  // namespace
 
-void S3FifoEviction::Insert(const SegmentId& id, uint32_t owner) {
+void S3FifoEviction::Insert(const SegmentId& id, uint32_t owner,
+                            float worth) {
   Entry entry;
   entry.owner = owner;
   entry.place = ++tick_;

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kvstore/chain_numbers.h"
 #include "kvstore/eviction/lru.h"
 
 namespace forecache {
@@ -81,6 +82,22 @@ TEST(IndexTest, DamagedParentLeavesItsChildrenAndComesBack) {
   index.Unpin(damaged);
   EXPECT_EQ(index.Evict(), Id(2));
   EXPECT_EQ(index.Evict(), Id(1));
+}
+
+TEST(ChainNumbersTest, CountAncestorsInWhateverOrderTheyCame) {
+  ChainNumbers numbers;
+  numbers.Add(Id(3), Id(2));
+  numbers.Add(Id(1), kRootSegment);
+  numbers.Add(Id(2), Id(1));
+  numbers.Add(Id(4), Id(2));
+  numbers.Add(Id(12), Id(11));  // whose parent is gone
+  numbers.Add(Id(13), Id(12));
+  EXPECT_EQ(numbers.Of(Id(2)), 1);
+  EXPECT_EQ(numbers.Of(Id(3)), 2);
+  EXPECT_EQ(numbers.Of(Id(4)), 2);
+  EXPECT_EQ(numbers.Of(Id(1)), 0);
+  EXPECT_EQ(numbers.Of(Id(13)), 1);
+  EXPECT_EQ(numbers.Of(Id(12)), 0);
 }
 
 }  // namespace

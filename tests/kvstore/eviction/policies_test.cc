@@ -8,6 +8,7 @@
 #include "common/limits.h"
 #include "kvstore/eviction/lfu.h"
 #include "kvstore/eviction/lru.h"
+#include "kvstore/eviction/recompute_cost.h"
 #include "kvstore/eviction/reuse.h"
 #include "kvstore/eviction/s3fifo.h"
 
@@ -21,7 +22,7 @@ SegmentId Id(uint64_t number) {
 }
 
 void Add(EvictionPolicy* policy, uint64_t number) {
-  policy->Insert(Id(number), 0);
+  policy->Insert(Id(number), 0, 1);
   policy->SetEvictable(Id(number), true);
 }
 
@@ -84,7 +85,7 @@ class ReuseEvictionTest : public ::testing::Test {
       if (held_[number]) {
         policy_.Touch(Id(number));
       } else {
-        policy_.Insert(Id(number), 0);
+        policy_.Insert(Id(number), 0, 1);
         policy_.SetEvictable(Id(number), true);
         held_[number] = true;
       }
@@ -141,10 +142,41 @@ TEST_F(ReuseEvictionTest, RefusesWhatIsWorthLessThanItsVictim) {
   Request(now_, {1, 2});
   std::vector<SegmentId> poor = {Id(31), Id(32), Id(33), Id(34)};
   policy_.Arrive({.now = now_ + kSecond, .chain = poor});
-  EXPECT_FALSE(policy_.Admit(poor[0]));
+  EXPECT_FALSE(policy_.Admit(poor[0], 1));
   std::vector<SegmentId> like = {Id(41), Id(42)};
   policy_.Arrive({.now = now_ + 2 * kSecond, .chain = like});
   EXPECT_EQ(policy_.Victim({}).has_value(), true);
+}
+
+TEST_F(ReuseEvictionTest, OfEqualsTheCheapestToComputeAgainGoes) {
+  Train();
+  for (auto& [number, held] : held_) {
+    if (held) Evict(number);
+  }
+  const SegmentId chain[] = {Id(1), Id(2)};
+  policy_.Arrive({.now = now_, .chain = chain});
+  policy_.Insert(chain[0], 0, 2);
+  policy_.Insert(chain[1], 0, 1);
+  for (const SegmentId& id : chain) policy_.SetEvictable(id, true);
+  EXPECT_EQ(policy_.Victim({}), chain[1]);
+  const SegmentId cheaper[] = {Id(7), Id(8)};
+  policy_.Arrive({.now = now_, .chain = cheaper});
+  EXPECT_FALSE(policy_.Admit(cheaper[0], 0.5));
+  EXPECT_TRUE(policy_.Admit(cheaper[0], 2));
+}
+
+TEST(RecomputeCostTest, GrowsWithTheContextAndTheModel) {
+  const KvGeometry small = {.layers = 30, .kv_heads = 3, .head_dim = 64,
+                            .group = 3};
+  const KvGeometry large = {.layers = 32, .kv_heads = 8, .head_dim = 128,
+                            .group = 4};
+  // Its weights' 6.4e9, not counting embeddings, 256 times; little attention.
+  EXPECT_NEAR(RecomputeCost(large, 0), 6.4e9 * 256, 0.05 * 6.4e9 * 256);
+  // At 12 h tokens before a segment attention costs twice the weights.
+  const size_t number = 12 * 576 / kSegmentTokens;
+  EXPECT_NEAR(RecomputeCost(small, number) / RecomputeCost(small, 0), 3, 0.2);
+  EXPECT_GT(WorthOf(large, 0, large.SegmentBytes()),
+            5 * WorthOf(small, 0, small.SegmentBytes()));
 }
 
 TEST_F(ReuseEvictionTest, RemembersNoMoreThanItsLimit) {

@@ -103,7 +103,7 @@ TEST_P(PolicyContractTest, NothingGoesWhileEverythingIsPinned) {
 TEST_P(PolicyContractTest, TheVictimStaysTheSameUntilSomethingChanges) {
   auto policy = NewPolicy();
   for (int i = 0; i < 500; ++i) {
-    policy->Insert(Id(i), 0);
+    policy->Insert(Id(i), 0, 1);
     policy->SetEvictable(Id(i), true);
   }
   auto victim = policy->Victim({});
@@ -116,7 +116,7 @@ TEST_P(PolicyContractTest, TheVictimStaysTheSameUntilSomethingChanges) {
 TEST_P(PolicyContractTest, ASegmentThatWentMayComeBack) {
   auto policy = NewPolicy();
   for (int round = 0; round < 3; ++round) {
-    policy->Insert(Id(1), 0);
+    policy->Insert(Id(1), 0, 1);
     EXPECT_FALSE(policy->Victim({}));
     policy->SetEvictable(Id(1), true);
     EXPECT_EQ(policy->Victim({}), Id(1));
@@ -128,7 +128,7 @@ TEST_P(PolicyContractTest, ASegmentThatWentMayComeBack) {
 
 TEST_P(PolicyContractTest, WithoutAnyUseTheOldestGoesFirst) {
   auto policy = NewPolicy();
-  for (int i = 0; i < 20; ++i) policy->Insert(Id(i), 0);
+  for (int i = 0; i < 20; ++i) policy->Insert(Id(i), 0, 1);
   for (int i = 19; i >= 0; --i) policy->SetEvictable(Id(i), true);
   EXPECT_EQ(policy->Victim({}), Id(0));
 }
@@ -137,7 +137,7 @@ TEST_P(PolicyContractTest, WithoutAnyUseTheOldestGoesFirst) {
 TEST_P(PolicyContractTest, TakesOnlyFromOwnersThatMayLose) {
   auto policy = NewPolicy();
   for (int i = 0; i < 40; ++i) {
-    policy->Insert(Id(i), i % 4);
+    policy->Insert(Id(i), i % 4, 1);
     policy->SetEvictable(Id(i), true);
   }
   const auto owner_of = [](const SegmentId& id) {
