@@ -34,7 +34,9 @@ inline constexpr Nanos kPushCreditTimeout = kSecond;
 inline constexpr Nanos kRequestTimeout = 10 * kSecond;
 inline constexpr Nanos kConnectTimeout = 5 * kSecond;
 inline constexpr int kStoresMax = 64;  // that share a context
+// For one store's part of a probe: so long, and as long as a slow one scans.
 inline constexpr Nanos kProbeShardWait = 50 * kMillisecond;
+inline constexpr double kProbeShardBytesPerSecond = 4e9;  // of 16-bit keys
 inline constexpr Nanos kStoreSilence = 2 * kSecond;  // then others serve
 // How long an answer waits for a store that is alone and died.
 inline constexpr Nanos kStoreRecovery = 15 * kSecond;

@@ -28,6 +28,9 @@ struct StoreGroupCounters {
   uint64_t stores_lost = 0;         // connections lost, or silent too long
 };
 
+// How long a probe of `blocks` waits for a member.
+Nanos ProbeShardWait(const KvGeometry& geometry, int blocks);
+
 // Threads: one thread, the transport's.
 // Lifetime: transport, clock and sessions outlive it; callbacks as DataClient.
 class StoreGroup {
@@ -64,7 +67,7 @@ class StoreGroup {
       const SessionHandle& session, std::span<const wire::FetchEntry> entries,
       BlockSink* sink, Done done);
 
-  // Blocks of members that do not answer within kProbeShardWait have no score,
+  // Blocks of members that do not answer within ProbeShardWait have no score,
   // like blocks that no store holds.  Fails when no member is up.
   absl::StatusOr<uint64_t> Probe(const SessionHandle& session, int layer,
                                  int blocks, float scale,

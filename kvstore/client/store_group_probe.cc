@@ -7,6 +7,13 @@
 
 namespace forecache {
 
+Nanos ProbeShardWait(const KvGeometry& geometry, int blocks) {
+  const double bytes =
+      double{1} * blocks * geometry.kv_heads * geometry.PartBytes();
+  return kProbeShardWait +
+         static_cast<Nanos>(bytes / kProbeShardBytesPerSecond * kSecond);
+}
+
 absl::StatusOr<uint64_t> StoreGroup::Probe(const SessionHandle& session,
                                            int layer, int blocks, float scale,
                                            std::span<const float> q,
@@ -25,7 +32,12 @@ absl::StatusOr<uint64_t> StoreGroup::Probe(const SessionHandle& session,
   auto call = std::make_shared<Impl::ProbeCall>(Impl::ProbeCall{
       .id = impl_->next_id++,
       .merge = ProbeMerge(session.geometry, layer, blocks),
-      .deadline = impl_->clock->Now() + kProbeShardWait});
+      .deadline = impl_->clock->Now() +
+                  ProbeShardWait(session.geometry, blocks)});
+  // A store scans one after the other.
+  if (!impl_->probes.empty()) {
+    call->deadline = std::max(call->deadline, impl_->probes.back()->deadline);
+  }
   for (MemberPart& part : impl_->sessions->Parts(session.id, blocks)) {
     const int m = part.member;
     Impl::Member& member = impl_->members[m];

@@ -195,7 +195,11 @@ TEST_F(StoreGroupTest, ASlowStoreIsNotWaitedForLong) {
   ASSERT_EQ(probe(), absl::OkStatus());
   for (int i = 0; i < 20; ++i) group_->Progress();
   EXPECT_FALSE(ended);
-  clock_.Advance(kProbeShardWait);
+  const Nanos wait = ProbeShardWait(kTestGeometry, kBlocks);
+  clock_.Advance(wait - 1);
+  for (int i = 0; i < 20; ++i) group_->Progress();
+  EXPECT_FALSE(ended);
+  clock_.Advance(1);
   EXPECT_TRUE(Until([&] { return ended; }));
   // From then on it is not waited for, until it answers.
   ASSERT_EQ(probe(), absl::OkStatus());
@@ -211,6 +215,15 @@ TEST_F(StoreGroupTest, ASlowStoreIsNotWaitedForLong) {
     return ended;
   }));
   EXPECT_EQ(group_->group_counters().probes_partial, 2u);
+}
+
+TEST(ProbeShardWaitTest, GrowsWithWhatIsScanned) {
+  const KvGeometry geometry = {.layers = 32, .kv_heads = 8, .head_dim = 128,
+                               .group = 4};
+  EXPECT_LT(ProbeShardWait(geometry, 1), kProbeShardWait + kMillisecond);
+  // 128K tokens: 268 MB of keys.
+  EXPECT_NEAR(ProbeShardWait(geometry, 8192), 117 * kMillisecond,
+              kMillisecond);
 }
 
 TEST_F(StoreGroupTest, ASilentStoresFetchesAreGivenUp) {
