@@ -89,9 +89,7 @@ void ReuseEviction::CountUse(Entry* entry, const Context& context) {
   uses_.push_back({now_, entry, entry->of_class, true});
   entry->use = first_use_ + uses_.size();
   if (entry->place >= 0) {
-    evictable_.at(entry->owner)[entry->place] = {entry, now_, entry->use,
-                                                 entry->of_class,
-                                                 entry->worth};
+    evictable_.at(entry->owner)[entry->place] = CandidateOf(entry);
   }
 }
 
@@ -158,8 +156,7 @@ void ReuseEviction::SetEvictable(const SegmentId& id, bool evictable) {
   std::vector<Candidate>& of_owner = evictable_[entry.owner];
   if (evictable) {
     entry.place = static_cast<int>(of_owner.size());
-    of_owner.push_back(
-        {&entry, entry.used, entry.use, entry.of_class, entry.worth});
+    of_owner.push_back(CandidateOf(&entry));
     return;
   }
   of_owner[entry.place] = of_owner.back();
@@ -169,8 +166,10 @@ void ReuseEviction::SetEvictable(const SegmentId& id, bool evictable) {
   if (of_owner.empty()) evictable_.erase(entry.owner);
 }
 
-float ReuseEviction::ValueOf(int of_class, Nanos used, float worth) const {
-  return worth * model_.Value(of_class, ReuseModel::AgeOf(now_ - used));
+float ReuseEviction::ValueOf(const Candidate& candidate) const {
+  return candidate.worth *
+         model_.Value(candidate.of_class,
+                      ReuseModel::AgeOf(now_ - candidate.used));
 }
 
 ReuseEviction::Candidate ReuseEviction::LeastOfSample(
@@ -191,8 +190,7 @@ ReuseEviction::Candidate ReuseEviction::LeastOfSample(
     size_t list = 0;
     while (at >= lists[list]->size()) at -= lists[list++]->size();
     const Candidate& candidate = (*lists[list])[at];
-    const float value =
-        ValueOf(candidate.of_class, candidate.used, candidate.worth);
+    const float value = ValueOf(candidate);
     if (least.entry == nullptr || value < least_value ||
         (value == least_value && candidate.use < least.use)) {
       least = candidate;
@@ -205,9 +203,10 @@ ReuseEviction::Candidate ReuseEviction::LeastOfSample(
 bool ReuseEviction::Admit(const SegmentId& id, float worth) {
   if (!Victim({})) return false;
   auto found = entries_.find(id);
-  return found == entries_.end() ||
-         ValueOf(found->second.of_class, found->second.used, worth) >=
-             ValueOf(victim_.of_class, victim_.used, victim_.worth);
+  if (found == entries_.end()) return true;
+  Candidate newcomer = CandidateOf(&found->second);
+  newcomer.worth = worth;
+  return ValueOf(newcomer) >= ValueOf(victim_);
 }
 
 std::optional<SegmentId> ReuseEviction::Victim(const OwnerFilter& may_lose) {

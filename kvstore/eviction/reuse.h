@@ -78,11 +78,14 @@ class ReuseEviction : public EvictionPolicy {
   };
 
   static int ClassOf(const Entry& entry);
+  static Candidate CandidateOf(Entry* entry) {
+    return {entry, entry->used, entry->use, entry->of_class, entry->worth};
+  }
   Entry& Find(const SegmentId& id);
   void CountUse(Entry* entry, const Context& context);
   // Tells the model who has reached which age by now; forgets old uses.
   void Age();
-  float ValueOf(int of_class, Nanos used, float worth) const;
+  float ValueOf(const Candidate& candidate) const;
   // Of the owners that may lose a segment.
   Candidate LeastOfSample(const OwnerFilter& may_lose);
 

@@ -337,11 +337,14 @@ class FullMemoryTest : public SlowSsdTest {
         large_.PutPayload(0, first, kSegmentBlocks),
         [end](const absl::Status& got) { *end = got; }));
   }
+  bool Comes(const End& end) {
+    return MoveUntil({near_.get(), far_.get()},
+                     [&] { return end.has_value(); });
+  }
   void ExpectMemoryServes() {
     Fetch fetch;
     StartFetch(near_.get(), reader_, in_memory_, &fetch);
-    ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
-                          [&] { return fetch.end.has_value(); }));
+    ASSERT_TRUE(Comes(fetch.end));
     ExpectAll(in_memory_, fetch);
   }
   size_t PutBytes() const {
@@ -361,8 +364,7 @@ TEST_F(FullMemoryTest, IsServedWhileAPutWaitsForRoom) {
   ExpectMemoryServes();
   EXPECT_FALSE(put.has_value());
   hold_.Set(false);
-  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
-                        [&] { return put.has_value(); }));
+  ASSERT_TRUE(Comes(put));
   EXPECT_EQ(*put, absl::OkStatus());
 }
 
@@ -370,21 +372,18 @@ TEST_F(FullMemoryTest, RefusesPutsWhenATenantHasTooManyThatWait) {
   End waits, refused;
   FillMemory(2 * PutBytes(), &waits);
   PutNext(&refused);
-  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
-                        [&] { return refused.has_value(); }));
+  ASSERT_TRUE(Comes(refused));
   EXPECT_TRUE(absl::IsResourceExhausted(*refused)) << *refused;
   EXPECT_EQ(store_->metrics().refused_busy->Value(), 1);
   ExpectMemoryServes();
   EXPECT_FALSE(waits.has_value());
   hold_.Set(false);
-  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
-                        [&] { return waits.has_value(); }));
+  ASSERT_TRUE(Comes(waits));
   EXPECT_EQ(*waits, absl::OkStatus());
   // What waited is counted no more.
   End next;
   PutNext(&next);
-  ASSERT_TRUE(MoveUntil({near_.get(), far_.get()},
-                        [&] { return next.has_value(); }));
+  ASSERT_TRUE(Comes(next));
   EXPECT_EQ(*next, absl::OkStatus());
 }
 

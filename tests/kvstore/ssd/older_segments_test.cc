@@ -5,10 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
-#include "common/metrics.h"
-#include "kvstore/ssd/ssd_tier.h"
-#include "kvstore/ssd/testing/memory_disk.h"
-#include "tests/kvstore/context.h"
+#include "tests/kvstore/ssd_tier_fixture.h"
 
 namespace forecache {
 namespace {
@@ -42,32 +39,9 @@ class WithoutValuePlanes : public SegmentView {
   const std::shared_ptr<const Segment> segment_;
 };
 
-bool Always(size_t) { return true; }
-
-class OlderSegmentsTest : public ::testing::Test {
+class OlderSegmentsTest : public SsdTierFixture {
  protected:
-  void Open() {
-    tier_ = nullptr;
-    metrics_ = std::make_unique<Metrics>();
-    auto tier = SsdTier::Open({.capacity_bytes = size_t{32} << 20,
-                               .extent_bytes = size_t{64} << 10},
-                              NewMemoryDisk(files_), arena_.get(),
-                              metrics_.get());
-    FC_CHECK_OK(tier.status());
-    tier_ = *std::move(tier);
-  }
-
-  std::shared_ptr<Segment> Sealed() {
-    return SealedSegment(context_, 0, CodeKind::k4Bit, arena_.get());
-  }
-
   std::string Format() { return *NewMemoryDisk(files_)->ReadFile("format"); }
-
-  const TestContext context_{1, 1};
-  std::shared_ptr<MemoryFiles> files_ = std::make_shared<MemoryFiles>();
-  std::unique_ptr<DramArena> arena_ = *DramArena::Create(size_t{8} << 20);
-  std::unique_ptr<Metrics> metrics_;
-  std::unique_ptr<SsdTier> tier_;
 };
 
 TEST_F(OlderSegmentsTest, AreReadAndHaveNoValuePlanes) {

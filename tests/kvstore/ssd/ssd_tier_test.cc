@@ -7,48 +7,21 @@
 #include <thread>
 
 #include "absl/synchronization/mutex.h"
-#include "common/check.h"
-#include "common/metrics.h"
 #include "common/monotonic_cond.h"
-#include "kvstore/ssd/testing/memory_disk.h"
-#include "tests/kvstore/context.h"
+#include "tests/kvstore/ssd_tier_fixture.h"
 
 namespace forecache {
 namespace {
 
 constexpr SegmentId kId{{1}};
 
-class SsdTierTest : public ::testing::Test {
- protected:
-  SsdTierTest() { Open(); }
-
-  void Open() {
-    tier_ = nullptr;
-    metrics_ = std::make_unique<Metrics>();
-    auto tier = SsdTier::Open({.capacity_bytes = size_t{32} << 20,
-                               .extent_bytes = size_t{64} << 10},
-                              NewMemoryDisk(files_), arena_.get(),
-                              metrics_.get());
-    FC_CHECK_OK(tier.status());
-    tier_ = *std::move(tier);
-  }
-
-  absl::Status Write(const SsdTier::WriteGate& gate) {
-    return tier_->Write(kId, {}, *segment_, gate);
-  }
-
-  const TestContext context_{1, 1};
-  std::shared_ptr<MemoryFiles> files_ = std::make_shared<MemoryFiles>();
-  std::unique_ptr<DramArena> arena_ = *DramArena::Create(size_t{8} << 20);
-  const std::shared_ptr<Segment> segment_ =
-      SealedSegment(context_, 0, CodeKind::k4Bit, arena_.get());
-  std::unique_ptr<Metrics> metrics_;
-  std::unique_ptr<SsdTier> tier_;
-};
+using SsdTierTest = SsdTierFixture;
 
 // Its record would be the one that goes: found until a restart, then lost.
 TEST_F(SsdTierTest, AWriteWaitsForTheDropOfTheSameSegment) {
-  ASSERT_EQ(Write([](size_t) { return true; }), absl::OkStatus());
+  Open();
+  const auto segment = Sealed();
+  ASSERT_EQ(tier_->Write(kId, {}, *segment, Always), absl::OkStatus());
   const int64_t step = files_->steps();
   files_->HoldStep(step);
   std::thread drops([&] { EXPECT_EQ(tier_->Drop(kId), absl::OkStatus()); });
@@ -57,12 +30,13 @@ TEST_F(SsdTierTest, AWriteWaitsForTheDropOfTheSameSegment) {
   MonotonicCond changed;
   bool writing = false;
   std::thread writes([&] {
-    EXPECT_EQ(Write([&](size_t) {
-                absl::MutexLock lock(&mu);
-                writing = true;
-                changed.SignalAll();
-                return true;
-              }),
+    EXPECT_EQ(tier_->Write(kId, {}, *segment,
+                           [&](size_t) {
+                             absl::MutexLock lock(&mu);
+                             writing = true;
+                             changed.SignalAll();
+                             return true;
+                           }),
               absl::OkStatus());
   });
   {
